@@ -1,0 +1,1 @@
+"""What a service author subclasses, and what runs it."""
