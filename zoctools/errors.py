@@ -18,6 +18,8 @@ class ExitCode(IntEnum):
     UNREACHABLE = 4
     """A server cannot be reached, refuses the login, or answers nonsense."""
     TIMED_OUT = 5
+    INTERNAL = 70
+    """A defect of zoctools itself; never mistaken for an answer."""
     INTERRUPTED = 130
 
 
