@@ -171,6 +171,11 @@ class Settings:
             raise ConfigError(f"{self.origin(f'storage.{key}')}: must be a directory, is {value!r}")
         return Path(value).expanduser()
 
+    def may_write(self, path: Path) -> bool:
+        """Whether a recipe may choose this place to write to: under an allowed root, where the site names any."""
+        place = path.resolve()
+        return not self.allowed_roots or any(place.is_relative_to(root.resolve()) for root in self.allowed_roots)
+
     def origin(self, key: str) -> str:
         """Return where a value came from: ``file: key``, an option, ``$VARIABLE``, or ``default``."""
         value = self.values.get(key)
