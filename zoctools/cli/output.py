@@ -131,14 +131,17 @@ def _is_number(cell: str) -> bool:
     return cell == "" or cell.replace(" ", "").replace(".", "", 1).lstrip("-").isdecimal()
 
 
+def require_answer(change: str, *, yes: bool) -> None:
+    """Raise `UsageError` where a change needs `--yes` because nobody can be asked."""
+    if not yes and not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageError(f"not done without an answer: {change}", "there is no terminal to ask on: give --yes")
+
+
 def confirm(question: str, *, yes: bool) -> None:
     """Ask before a change, on stderr; the question names environment, broker and counts.
 
     Raises `Declined` when the answer is no, and `UsageError` where nobody can be asked and `--yes` is not given.
     """
-    if yes:
-        return
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise UsageError(f"not done without an answer: {question}", "there is no terminal to ask on: give --yes")
-    if not click.confirm(text.one_line(question), err=True):
+    require_answer(question, yes=yes)
+    if not yes and not click.confirm(text.one_line(question), err=True):
         raise Declined("nothing was changed")
