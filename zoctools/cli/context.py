@@ -90,11 +90,16 @@ class Session:
 
     def require_changes_allowed(self, command: str) -> None:
         """Raise `UsageError` where everything that changes something is switched off."""
-        if os.environ.get("ZOC_READONLY", "") not in ("", "0"):
+        if readonly_wanted():
             raise UsageError(f"'{command}' changes things, and ZOC_READONLY is set", "unset ZOC_READONLY to allow it")
         if self.settings.readonly:
             where = self.settings.origin("zoctools.readonly")
             raise UsageError(f"'{command}' changes things, and this site is read-only ({where})")
+
+
+def readonly_wanted() -> bool:
+    """Whether ZOC_READONLY switches off everything that changes something."""
+    return os.environ.get("ZOC_READONLY", "") not in ("", "0")
 
 
 def session_of(ctx: click.Context) -> Session:
@@ -207,7 +212,7 @@ class Group(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the verbs that may be used here."""
         names = super().list_commands(ctx)
-        if os.environ.get("ZOC_READONLY", "") in ("", "0"):
+        if not readonly_wanted():
             return names
         return [name for name in names if not getattr(self.commands[name], "changing", False)]
 

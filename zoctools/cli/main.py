@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from typing import Any, NamedTuple, cast
 
 import click
 
 import zoctools
-from zoctools.cli.context import Group, Session, run, session_of
+from zoctools.cli.context import Group, Session, readonly_wanted, run, session_of
 
 
 class Entry(NamedTuple):
@@ -24,7 +23,14 @@ class Entry(NamedTuple):
     aliases: tuple[str, ...] = ()
 
 
-TABLE = (Entry("config", "zoctools.cli.config:config", "what is configured, and where it comes from", "Look after"),)
+TABLE = (
+    Entry("shutdown", "zoctools.cli.shutdown:shutdown", "stop services", "Run", changing=True),
+    Entry("go", "zoctools.cli.go:go", "start recipes for a data collection", "Drive", changing=True),
+    Entry(
+        "pickup", "zoctools.cli.pickup:pickup", "send requests saved while the broker was away", "Drive", changing=True
+    ),
+    Entry("config", "zoctools.cli.config:config", "what is configured, and where it comes from", "Look after"),
+)
 
 SECTIONS = ("Run", "Drive", "Watch", "Repair", "Look after")
 
@@ -81,8 +87,8 @@ class LazyGroup(Group):
 
 
 def _entries(section: str) -> list[Entry]:
-    readonly = os.environ.get("ZOC_READONLY", "") not in ("", "0")
-    return [entry for entry in TABLE if entry.section == section and not (readonly and entry.changing)]
+    hidden = readonly_wanted()
+    return [entry for entry in TABLE if entry.section == section and not (hidden and entry.changing)]
 
 
 @click.group(
