@@ -1,0 +1,283 @@
+"""StatusBoard: what is known of every service and task.
+
+Whoever listens feeds it broadcasts and the state of our own link; whoever shows it takes snapshots. It is pure:
+clocks are injected, nothing is sent, nothing waits. Ages are counted from arrival on the *board's clock*, which
+stands while our own link is down, so that nobody grows old, or is forgotten, because we could not hear. An
+instance that falls silent is forgotten after the spec's times; a service class once seen never is.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from zoctools import text
+from zoctools.broadcast import Malformed, decode, read
+from zoctools.service.status import EXPIRY, Status
+from zoctools.snapshot import Counts, Instance, ServiceClass, Snapshot, has_left
+from zoctools.transport.contract import Delivery, Event, Link, Refused
+
+FORGET_AFTER = 90.0
+FORGET_LEFT_AFTER = 10.0
+SKEW_FROM = 5.0
+"""Seconds by which a sender's clock may differ from the broker's before it is worth a word."""
+
+MAX_HOSTS = 10_000
+MAX_CLASSES = 1_000
+SAMPLE = 200
+
+_GONE = (Status.TEARDOWN, Status.SHUTDOWN, Status.END, Status.ERROR)
+"""States in which a service does not count as here, as the existing controller counts."""
+
+
+@dataclass(slots=True)
+class _Entry:
+    """What is kept of one host between broadcasts; `view` is made when somebody looks."""
+
+    body: bytes
+    status: int
+    stamp: float | None
+    heard: float
+    first_heard: float
+    state_since: float
+    expires: float | None
+    service: str = ""
+    service_class: str = ""
+    task: str = ""
+    view: Instance | None = None
+
+    def instance(self, host: str) -> Instance:
+        """What is shown of this entry."""
+        if self.view is None:
+            self.view = Instance(
+                host=host,
+                status=self.status,
+                service=self.service,
+                service_class=self.service_class,
+                task=self.task,
+                heard=self.heard,
+                first_heard=self.first_heard,
+                state_since=self.state_since,
+                skew=self._skew(),
+                body=self.body,
+            )
+        return self.view
+
+    def _skew(self) -> float | None:
+        """The sender stamps `expires` with its own clock, the broker `timestamp` with its own."""
+        if self.stamp is None or not self.expires:
+            return None
+        skew = self.expires - EXPIRY - self.stamp
+        return skew if abs(skew) > SKEW_FROM else None
+
+
+class Change(Enum):
+    """What a broadcast did to the board."""
+
+    NEW = "new"
+    STATE = "state"
+    AGAIN = "again"
+    NOTHING = "nothing"
+
+
+class StatusBoard:
+    """Everything heard, under one lock. `clock` gives monotonic seconds, `wall` epoch seconds."""
+
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+        max_hosts: int = MAX_HOSTS,
+    ) -> None:
+        self._clock = clock
+        self._wall = wall
+        self._max_hosts = max_hosts
+        self._lock = threading.Lock()
+        self._entries: dict[str, _Entry] = {}
+        self._most: dict[str, int] = {}
+        self._last_heard: dict[str, float] = {}
+        self._tally: dict[str, int] = dict.fromkeys(("heard", "outdated", "malformed", "overflow", "refused"), 0)
+        self._samples = {"malformed": "", "refused": ""}
+        self._link: Link | None = None
+        self._down_since: float | None = None
+        self._down_total = 0.0
+        self._lost_at: float | None = None
+
+    def take(self, event: Event) -> Change:
+        """Feed whatever came out of a transport's inbox."""
+        if isinstance(event, Delivery):
+            return self.feed(event.headers, event.body)
+        if isinstance(event, Link):
+            self.set_link(event)
+        elif isinstance(event, Refused):
+            with self._lock:
+                self._count("refused", text.one_line(event.error, SAMPLE))
+        return Change.NOTHING
+
+    def feed(self, headers: Mapping[str, str], body: bytes, now: float | None = None) -> Change:
+        """Take one broadcast; never raises. `now` is the monotonic time of its arrival, when it is not just now."""
+        try:
+            message = decode(body)
+            stamp, expires = _milliseconds(headers.get("timestamp")), _milliseconds(headers.get("expires"))
+            with self._lock:
+                return self._enter(message, body, stamp, expires, self._clock() if now is None else now)
+        except Malformed as problem:
+            why = str(problem)
+        except Exception as error:
+            why = type(error).__name__
+        with self._lock:
+            self._count("malformed", f"{why}: {text.one_line(text.from_bytes(bytes(body), SAMPLE), SAMPLE)}")
+        return Change.NOTHING
+
+    def set_link(self, link: Link) -> None:
+        """Note the state of our own link; the board's clock stands while it is down."""
+        with self._lock:
+            now = self._clock()
+            if link.connected and self._down_since is not None:
+                self._down_total += max(now - self._down_since, 0.0)
+                self._down_since = self._lost_at = None
+            elif not link.connected and self._down_since is None:
+                self._down_since = min(link.since, now) if self._link is not None else now
+                self._lost_at = self._wall() - (now - self._down_since)
+            self._link = link
+
+    def accept_losses(self) -> None:
+        """Take the present counts as all there should be; classes with none left are no longer listed."""
+        with self._lock:
+            self._forget(self._now(self._clock()))
+            here = self._here()
+            known = {entry.service_class for entry in self._entries.values()}
+            self._most = {name: here.get(name, 0) for name in self._most if name in known}
+            self._last_heard = {name: self._last_heard[name] for name in self._most}
+
+    def instance(self, host: str) -> Instance | None:
+        """The instance with this key, if it is on the board."""
+        with self._lock:
+            entry = self._entries.get(host)
+            return entry.instance(host) if entry is not None else None
+
+    def forget(self) -> tuple[Instance, ...]:
+        """Drop who has been silent for too long, and return them; `snapshot` does so too."""
+        with self._lock:
+            return tuple(self._forget(self._now(self._clock())))
+
+    def snapshot(self) -> Snapshot:
+        """The board as it is now: instances sorted by name, class and host, classes by name."""
+        with self._lock:
+            now = self._now(self._clock())
+            self._forget(now)
+            here = self._here()
+            classes = tuple(
+                ServiceClass(name, here.get(name, 0), most, self._last_heard[name])
+                for name, most in sorted(self._most.items())
+            )
+            instances = [entry.instance(host) for host, entry in self._entries.items()]
+            counts = Counts(
+                **self._tally, malformed_sample=self._samples["malformed"], refused_sample=self._samples["refused"]
+            )
+            link, lost_at = self._link, self._lost_at
+        instances.sort(key=lambda each: (each.label.casefold(), each.service_class, each.host))
+        return Snapshot(tuple(instances), classes, counts, link, now, self._wall(), lost_at)
+
+    def _enter(
+        self, message: Mapping[str, Any], body: bytes, stamp: float | None, expires: float | None, arrived: float
+    ) -> Change:
+        """Make or renew the entry of the sender."""
+        now = self._now(arrived)
+        host, status = message["host"], message["status"]
+        entry = self._entries.get(host)
+        change = Change.AGAIN
+        if entry is None:
+            if len(self._entries) >= self._max_hosts:
+                self._count("overflow")
+                return Change.NOTHING
+            heard = now - self._time_on_the_way(stamp)
+            entry = self._entries[host] = _Entry(body, status, stamp, heard, heard, heard, expires)
+            change = Change.NEW
+        elif _outdated(entry.stamp, stamp):
+            self._tally["outdated"] += 1
+            return Change.NOTHING
+        else:
+            if status != entry.status:
+                entry.state_since, change = now, Change.STATE
+            entry.body, entry.status, entry.stamp, entry.expires = body, status, stamp, expires
+            entry.heard, entry.view = now, None
+        self._tally["heard"] += 1
+        self._name(entry, message)
+        return change
+
+    def _name(self, entry: _Entry, message: Mapping[str, Any]) -> None:
+        """Keep who it is: a service names itself only while it has one, and a name once given stays."""
+        if _names_differ(entry, message):
+            said = read(message)
+            entry.service = said.service or entry.service
+            entry.service_class = said.service_class or entry.service_class
+            entry.task = said.task or entry.task
+        name = entry.service_class
+        if not name:
+            return
+        if name not in self._most:
+            if len(self._most) >= MAX_CLASSES:
+                self._count("overflow")
+                return
+            self._most[name] = 0
+        self._last_heard[name] = self._wall()
+
+    def _time_on_the_way(self, stamp: float | None) -> float:
+        """How old the first broadcast heard of a host is: a broker may hand over some it kept for late listeners."""
+        lag = self._wall() - stamp if stamp is not None else 0.0
+        return lag if 1.0 < lag <= EXPIRY else 0.0
+
+    def _now(self, clock: float) -> float:
+        """The board's clock."""
+        return (clock if self._down_since is None else min(clock, self._down_since)) - self._down_total
+
+    def _here(self) -> dict[str, int]:
+        """Count who is here, and remember the most there were at once."""
+        here: dict[str, int] = {}
+        for entry in self._entries.values():
+            if entry.service_class and entry.status not in _GONE:
+                here[entry.service_class] = here.get(entry.service_class, 0) + 1
+        for name, number in here.items():
+            if number > self._most.get(name, number):
+                self._most[name] = number
+        return here
+
+    def _forget(self, now: float) -> list[Instance]:
+        old = [
+            host
+            for host, entry in self._entries.items()
+            if now - entry.heard > (FORGET_LEFT_AFTER if has_left(entry.status, entry.task) else FORGET_AFTER)
+        ]
+        return [self._entries.pop(host).instance(host) for host in old]
+
+    def _count(self, what: str, sample: str = "") -> None:
+        self._tally[what] += 1
+        if what in self._samples:
+            self._samples[what] = sample
+
+
+def _names_differ(entry: _Entry, message: Mapping[str, Any]) -> bool:
+    return (
+        (message.get("service") or entry.service) != entry.service
+        or (message.get("serviceclass") or entry.service_class) != entry.service_class
+        or (message.get("task") or entry.task) != entry.task
+    )
+
+
+def _outdated(newest: float | None, stamp: float | None) -> bool:
+    """Whether a broadcast was overtaken by a later one of the same host.
+
+    A much older stamp is not late, since no broadcast lives that long: it is a clock that was set, or a lie.
+    """
+    return newest is not None and stamp is not None and 0 < newest - stamp <= EXPIRY
+
+
+def _milliseconds(header: str | None) -> float | None:
+    if header is None or len(header) > 15 or not header.isascii() or not header.isdecimal():
+        return None
+    return int(header) / 1000
