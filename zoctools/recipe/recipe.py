@@ -31,7 +31,7 @@ class Recipe:
     there. `source` names where it came from, for messages.
     """
 
-    __slots__ = ("_start_given", "_text", "_wire", "error", "nodes", "source", "start")
+    __slots__ = ("_start_given", "_text", "_valid", "_wire", "error", "nodes", "source", "start")
 
     def __init__(self, nodes: Mapping[str | int, Any], source: str = "") -> None:
         """Take the JSON object of a recipe; raises `RecipeError` where it does not have the shape of one."""
@@ -41,6 +41,7 @@ class Recipe:
         self.error: Any = None
         self._start_given = False
         self._text: str | None = None
+        self._valid = False
         self._wire: str | None = None
         if not isinstance(nodes, Mapping):
             raise self.fault("a recipe must be an object")
@@ -57,8 +58,9 @@ class Recipe:
     @classmethod
     def from_text(cls, text: str | bytes, source: str = "") -> Recipe:
         """Read a recipe from JSON text; raises `RecipeError` with line and column where it is not JSON."""
-        recipe = cls(read_json(text, source), source)
-        recipe._text = text if isinstance(text, str) else text.decode("utf-8")
+        words = read_text(text, source)
+        recipe = cls(read_json(words, source), source)
+        recipe._text = words
         return recipe
 
     @classmethod
@@ -78,11 +80,16 @@ class Recipe:
 
         `strict` also refuses a key given twice in the text the recipe was read from, of which the last counts.
         """
-        if strict and self._text is not None:
-            for place, key in validation.keys_given_twice(self._text):
+        if strict:
+            for place, key in self.keys_given_twice():
                 what = f"node {key} given twice" if not place and key.isdecimal() else f"{key!r} given twice"
                 raise self.fault(what, place)
         validation.validate(self)
+        self._valid = True
+
+    def keys_given_twice(self) -> list[tuple[str, str]]:
+        """Return (place, key) of every key that stands twice in one object of the text the recipe was read from."""
+        return validation.keys_given_twice(self._text) if self._text is not None else []
 
     def merged(self, other: Recipe) -> Recipe:
         """Return both recipes as one: ours keeps its numbers, the other's nodes are numbered after them.
@@ -93,8 +100,9 @@ class Recipe:
             return self
         if not self:
             return other
-        self.validate()
-        other.validate()
+        for recipe in (self, other):
+            if not recipe._valid:
+                recipe.validate()
         first = max(1, *self.nodes) + 1
         renumbered = {number: first + offset for offset, number in enumerate(other.nodes)}
         merged = Recipe({}, self.source)
@@ -104,6 +112,7 @@ class Recipe:
             merged.nodes[renumbered[number]] = {**node, **links}
         merged.start = [*self.start, *((renumbered[number], payload) for number, payload in other.start)]
         merged._start_given = True
+        merged._valid = len(merged.nodes) <= validation.MAX_NODES
         merged.error = _joined_errors(self.error, renumber(other.error, renumbered))
         return merged
 
@@ -230,22 +239,29 @@ def read_file(path: Path) -> bytes:
         raise BadFile(f"{one_line(path)}: {error}") from None
 
 
-def read_json(text: str | bytes, source: str = "") -> Any:
-    """Return the value of a recipe's JSON text, bounded in size and depth; raises `RecipeError`."""
+def read_text(text: str | bytes, source: str = "") -> str:
+    """Return the text of a recipe, bounded in size; raises `RecipeError`."""
     prefix = f"{one_line(source)}: " if source else ""
     if len(text) > MAX_FILE:
         raise RecipeError(f"{prefix}larger than {MAX_FILE // 1_000_000} MB, which no recipe is")
     try:
-        words = text if isinstance(text, str) else text.decode("utf-8")
-        if not words.strip():
-            raise RecipeError(f"{prefix}the recipe is empty")
-        value = envelope.from_text(words)
+        return text if isinstance(text, str) else text.decode("utf-8")
     except UnicodeDecodeError as error:
         raise RecipeError(f"{prefix}byte {error.start} is not UTF-8") from None
+
+
+def read_json(text: str, source: str = "") -> Any:
+    """Return the value of a recipe's JSON text, bounded in depth; raises `RecipeError` with line and column."""
+    prefix = f"{one_line(source)}: " if source else ""
+    if not text.strip():
+        raise RecipeError(f"{prefix}the recipe is empty")
+    try:
+        value = envelope.from_text(text)
     except json.JSONDecodeError as error:
         raise RecipeError(f"{prefix}line {error.lineno}, column {error.colno}: {error.msg}") from None
     except ValueError as error:
         raise RecipeError(f"{prefix}{error}") from None
-    if words.count("[") + words.count("{") > MAX_DEPTH and validation.depth(value) > MAX_DEPTH:
+    # Brackets inside texts are counted too: few brackets prove that nothing is deep, many prove nothing.
+    if text.count("[") + text.count("{") > MAX_DEPTH and validation.depth(value) > MAX_DEPTH:
         raise RecipeError(f"{prefix}{envelope.TOO_DEEP}: more than {MAX_DEPTH} objects and lists inside each other")
     return value
