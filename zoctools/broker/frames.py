@@ -219,13 +219,12 @@ class FrameReader:
             raise FrameError(f"not a STOMP command: {one_line(command, 60)!r}")
         pairs = [line.split(":", 1) for line in lines]
         if "\\" in text and self.version != "1.0" and command not in _PLAIN_COMMANDS:
-            pairs = [[self._unescaped(part) for part in pair] for pair in pairs]
+            for index, line in enumerate(lines):
+                if "\\" in line:
+                    pairs[index] = [unescape(part, self.version) for part in pairs[index]]
         try:
             headers = dict(pairs)
         except ValueError:
             bad = next(pair[0] for pair in pairs if len(pair) < 2)
             raise FrameError(f"a header line without a colon: {one_line(bad, 60)!r}") from None
         return command, headers if len(headers) == len(pairs) else dict(reversed(pairs))
-
-    def _unescaped(self, text: str) -> str:
-        return unescape(text, self.version) if "\\" in text else text
