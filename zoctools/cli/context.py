@@ -237,11 +237,11 @@ def group(name: str, **kwargs: Any) -> Callable[[Callable[..., Any]], Group]:
 
 def run(cli: click.Command, words: Sequence[str], session: Session | None = None, prog_name: str = "zoc") -> int:
     """Run a command line and return its exit code; every error has been said on stderr by then."""
-    completing = os.environ.get(f"_{prog_name}_COMPLETE".upper().replace("-", "_").replace(".", "_"))
+    completing = os.environ.get("_ZOC_COMPLETE") if prog_name == "zoc" else None
     if completing:
         from click.shell_completion import shell_complete
 
-        return shell_complete(cli, {}, prog_name, f"_{prog_name}_COMPLETE".upper(), completing)
+        return shell_complete(cli, {}, prog_name, "_ZOC_COMPLETE", completing)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
