@@ -1,0 +1,79 @@
+"""Four small services to learn from: a timer that sends, a handler that reads, and the same with a forward between.
+
+Start each in its own terminal and watch the messages go by::
+
+    zoc service SampleProducer -e local
+    zoc service SampleConsumer -e local
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from zoctools import Service, Step
+from zoctools.text import one_line
+
+EVERY = 3.0
+"""Seconds between two messages of a producer."""
+
+
+class SampleProducer(Service):
+    """Sends a numbered message every three seconds. It consumes nothing, so it has no queue."""
+
+    name = "Message producer"
+    to = "transient.destination"
+
+    def start(self) -> None:
+        """Ask for a timer; what its handler sends leaves when the handler returns."""
+        self.counter = 0
+        self.every(EVERY, self.produce)
+
+    def produce(self, step: Step) -> None:
+        """Send the next message: plain, outside any recipe, straight to a queue."""
+        self.counter += 1
+        step.send_message(self.to, f"Message #{self.counter}")
+        self.log.info("sent message #%d", self.counter)
+
+
+class SampleConsumer(Service):
+    """Logs every message it gets. Returning from `process` acknowledges it."""
+
+    name = "Message consumer"
+    queue = "transient.destination"
+    accepts_plain_messages = True
+
+    def process(self, step: Step, payload: Any) -> None:
+        """Look at one message; whoever sent it may have put anything in it, so it is made safe to show."""
+        self.log.info("received %s with headers %s", one_line(payload, 200), one_line(dict(step.headers), 500))
+
+
+class SampleTxnProducer(SampleProducer):
+    """Feeds `SampleTxn`."""
+
+    name = "Message producer for forwarding"
+    to = "transient.transaction"
+
+
+class SampleTxn(Service):
+    """Passes messages on. The message sent and the one received are settled as one: never both lost, never half done.
+
+    Try to break it: every tenth message fails on its first attempt, after the forward was asked for. Nothing of that
+    attempt leaves; a second later the message comes again. Or kill the process: the broker then delivers it again.
+    """
+
+    name = "Message forwarder"
+    queue = "transient.transaction"
+    accepts_plain_messages = True
+
+    def start(self) -> None:
+        """Count the messages, beside the default of consuming the main queue."""
+        self.counter = 0
+        super().start()
+
+    def process(self, step: Step, payload: Any) -> None:
+        """Forward one message."""
+        step.send_message("transient.destination", payload)
+        self.counter += 1
+        if self.counter % 10 == 0:
+            raise RuntimeError("this attempt was meant to fail")
+        self.log.info("forwarded %s", one_line(payload, 200))
