@@ -1,0 +1,284 @@
+"""One delivery on its way to its settle: gate, handler, ending, verdict, settle, and the record of it all."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from zoctools import logs, text
+from zoctools.recipe.envelope import BadMessage
+from zoctools.recipe.step import Step
+from zoctools.service import copies, endings
+from zoctools.service.consumers import Consumer
+from zoctools.service.copies import Cause, Place
+from zoctools.service.endings import Away, Done, Ending, Failed, Interrupted, Moment, Rules, Verdict
+from zoctools.service.hands import Hands, Held
+from zoctools.service.service import Service, TimerHandler
+from zoctools.service.settling import Fate, Letters, Result, Settler
+from zoctools.service.status import Status, Vitals
+from zoctools.transport.contract import Delivery, Outgoing
+
+_log = logging.getLogger("zoctools.service")
+_handled = logging.getLogger(logs.HANDLED)
+_WORRYING = ("failed", "dead", "died", "lost", "stuck")
+
+Gate = Callable[[Delivery, Consumer, str], Step]
+"""Makes a step of a delivery for a consumer in a namespace; raises `BadMessage`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """The two clocks: `wall` for stamps that others read, `steady` for spans of time; both in seconds."""
+
+    wall: Callable[[], float] = time.time
+    steady: Callable[[], float] = time.monotonic
+
+
+@dataclass(slots=True)
+class Timer:
+    """A handler that is called every `period` seconds; `unsent` is an outbox the broker has not confirmed."""
+
+    period: float
+    handler: TimerHandler
+    unsent: list[Outgoing] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Work:
+    """What one call into the service has asked for; it happens when the call has returned."""
+
+    current: Held | None = None
+    hold: bool = False
+    release: list[Held] = field(default_factory=list)
+
+
+def gate(delivery: Delivery, consumer: Consumer, namespace: str) -> Step:
+    """Return the step a delivery is; raises `BadMessage` for what this consumer must not see."""
+    if consumer.raw:
+        return Step(payload=delivery.body, headers=delivery.headers, namespace=namespace)
+    step = Step.from_message(delivery.headers, delivery.body, namespace)
+    if step.pointer == 0 and not consumer.plain:
+        raise BadMessage("not-a-recipe", "this service takes messages of recipes only")
+    return step
+
+
+class Desk:
+    """Where deliveries and timers are dealt with, one at a time.
+
+    `leaving` says whether the service is about to go: the settle of the last message then hands back everything else.
+    `stuck` is told of messages whose dead letters cannot be sent.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        settler: Settler,
+        hands: Hands,
+        vitals: Vitals,
+        *,
+        leaving: Callable[[], bool],
+        stuck: Callable[[list[Delivery], Result], None],
+        clock: Clock,
+        admit: Gate = gate,
+    ) -> None:
+        self._service = service
+        self._settler = settler
+        self._hands = hands
+        self._vitals = vitals
+        self._leaving = leaving
+        self._stuck = stuck
+        self._clock = clock
+        self._admit = admit
+        self._work: Work | None = None
+
+    # What the service asks for while it is called
+
+    def hold(self, step: Step) -> None:
+        """Keep the current message; raises `ValueError` for any other step."""
+        if self._work is None or self._work.current is None or step is not self._work.current.step:
+            raise ValueError("only the message being handled can be held")
+        self._work.hold = True
+
+    def settle_held(self, steps: Iterable[Step]) -> None:
+        """Settle held messages with this call; the current one may be among them."""
+        if self._work is None:
+            raise ValueError("messages can be settled from within a handler only")
+        for step in list(steps):
+            if self._work.current is not None and step is self._work.current.step:
+                self._work.hold = False
+                continue
+            held = self._hands.held(step)
+            if held is None:
+                raise ValueError("a step to be settled is not held")
+            if held not in self._work.release:
+                self._work.release.append(held)
+
+    # One thing at a time
+
+    def handle(self, delivery: Delivery, consumer: Consumer) -> Ending:
+        """Bring a delivery from the gate to its settle; returns how its handler ended."""
+        began = self._clock.steady()
+        step, ending = self._open(delivery, consumer)
+        with logs.recipe(step.recipe_ID):
+            self._vitals.enter(Status.PROCESSING, step.recipe_ID)
+            work = Work(Held(step, delivery))
+            if ending is None:
+                ending = self._call(work, consumer.handler, step, step.payload)
+            verdict = endings.verdict(delivery, ending, Rules.of(self._service), self._moment(step))
+            fate = self._finish(work, ending) if verdict.outcome == "done" else self._replace(work, ending, verdict)
+            outcome = "held" if work.hold and verdict.outcome == "done" else _named(fate, verdict.outcome)
+            self._report(Held(step, delivery), outcome, fate.words or verdict.why, began)
+        self._vitals.enter(Status.IDLE)
+        return ending
+
+    def count_death(self, delivery: Delivery) -> None:
+        """Settle a message marked as delivered before into a copy with one death more, or its dead letter."""
+        began = self._clock.steady()
+        blank = Held(Step(headers=delivery.headers), delivery)
+        verdict = endings.death_verdict(delivery, self._moment(blank.step))
+        result = self._replace(Work(blank), Done(), verdict)
+        self._report(blank, _named(result, verdict.outcome), result.words or verdict.why, began)
+
+    def tick(self, timer: Timer) -> Ending:
+        """Call a timer's handler and send its outbox; one that was not confirmed goes first."""
+        if timer.unsent and not self._send_unsent(timer):
+            return Done()
+        self._vitals.enter(Status.TIMER)
+        step = Step(namespace=self._service.namespace)
+        work = Work()
+        ending = self._call(work, timer.handler, step)
+        if isinstance(ending, Done):
+            result = self._finish(work, ending, step.outbox)
+            if result.fate is Fate.LOST and not work.release:
+                timer.unsent = step.outbox
+        self._vitals.enter(Status.IDLE)
+        return ending
+
+    def tell(self, function: Callable[..., object], *arguments: object) -> Ending:
+        """Call the service outside any message, and settle what it releases; returns how the call ended."""
+        work = Work()
+        ending = self._call(work, function, *arguments)
+        if isinstance(ending, Done):
+            self._finish(work, ending)
+        return ending
+
+    # Steps on the way
+
+    def _call(self, work: Work, function: Callable[..., object], *arguments: object) -> Ending:
+        """Call into the service and return how that ended; whatever it raises is caught."""
+        self._work = work
+        try:
+            function(*arguments)
+        except BaseException as error:
+            ending = endings.ending_of(error)
+            if isinstance(ending, Failed):
+                _log.error("%s", endings.describe(error), exc_info=True)
+            return ending
+        finally:
+            self._work = None
+        return Done()
+
+    def _open(self, delivery: Delivery, consumer: Consumer) -> tuple[Step, Ending | None]:
+        try:
+            return self._admit(delivery, consumer, self._service.namespace), None
+        except Exception as error:
+            return Step(headers=delivery.headers), endings.ending_of(error)
+
+    def _finish(self, work: Work, ending: Ending, outbox: Iterable[Outgoing] = ()) -> Result:
+        """Settle a call that returned: its own message unless held, what it released, and an outbox of its own."""
+        parts = list(work.release)
+        if work.current is not None and work.hold:
+            self._hands.hold(work.current.step, work.current.delivery)
+        elif work.current is not None:
+            parts.append(work.current)
+        sends = [*outbox, *(message for part in parts for message in part.step.outbox)]
+        if not parts and not sends:
+            return Result(Fate.SETTLED)
+        self._hands.release(part.step for part in parts)
+        result = self._settle([part.delivery for part in parts], sends, self._letters(parts), ending)
+        if result.fate is Fate.LOST:
+            for part in work.release:
+                self._hands.hold(part.step, part.delivery)
+        return result
+
+    def _replace(self, work: Work, ending: Ending, verdict: Verdict) -> Result:
+        """Settle a message into the copy that takes its place."""
+        assert work.current is not None and verdict.copy is not None
+        write = self._letters([work.current])
+
+        def letters(refusal: Cause) -> list[Outgoing]:
+            return write(Cause(f"{verdict.why}; and it could not be sent on: {refusal.error}", refusal.error_class))
+
+        work.hold = False
+        return self._settle([work.current.delivery], [verdict.copy], letters, ending)
+
+    def _settle(self, acks: list[Delivery], sends: list[Outgoing], letters: Letters, ending: Ending) -> Result:
+        departing = isinstance(ending, Away | Interrupted) or (self._leaving() and not self._hands.holding)
+        act = self._settler.depart if departing else self._settler.settle
+        result = act(acks, sends, letters)
+        if result.fate is Fate.STUCK and acks and not departing:
+            self._stuck(acks, result)
+        elif result.fate in (Fate.STUCK, Fate.CONDEMNED):
+            _log.error("what was to be sent is refused: %s", result.words)
+        elif result.fate is Fate.LOST:
+            _log.warning("not settled, it will be delivered again: %s", result.words)
+        return result
+
+    def _send_unsent(self, timer: Timer) -> bool:
+        result = self._settler.settle([], timer.unsent, lambda _: [])
+        if result.fate is Fate.LOST:
+            return False
+        if result.fate is Fate.STUCK:
+            _log.error("what a timer was to send is refused: %s", result.words)
+        timer.unsent = []
+        return True
+
+    def _letters(self, parts: list[Held]) -> Letters:
+        def write(cause: Cause) -> list[Outgoing]:
+            now = self._clock.wall()
+            return [copies.dead_letter(part.delivery, cause, self._place(part.step), now) for part in parts]
+
+        return write
+
+    def _moment(self, step: Step) -> Moment:
+        return Moment(self._clock.wall(), self._place(step), random.uniform(0.8, 1.2))
+
+    def _place(self, step: Step) -> Place:
+        node = str(step.pointer) if step.pointer else ""
+        return Place(self._vitals.service_class, self._vitals.host, step.recipe_ID, node)
+
+    def _report(self, part: Held, outcome: str, why: str, began: float) -> None:
+        """Log one structured record of a delivery, and count it."""
+        wait = copies.waited(part.delivery, self._clock.wall())
+        spent = self._clock.steady() - began
+        self._vitals.note(wait, handled=outcome in ("done", "held"), failed=outcome in ("failed", "dead"))
+        level = logging.WARNING if outcome in _WORRYING else logging.INFO
+        if not _handled.isEnabledFor(level):
+            return
+        queue = part.delivery.destination.name
+        node = f" node {part.step.pointer}" if part.step.pointer else ""
+        reason = f": {text.one_line(why, 500)}" if why else ""
+        _handled.log(
+            level,
+            "%s%s: %s in %.3f s%s",
+            queue,
+            node,
+            outcome,
+            spent,
+            reason,
+            extra={
+                "zoc_queue": queue,
+                "zoc_node": part.step.pointer,
+                "zoc_wait": None if wait is None else round(wait, 3),
+                "zoc_duration": round(spent, 6),
+                "zoc_outcome": outcome,
+            },
+        )
+
+
+def _named(result: Result, outcome: str) -> str:
+    """Return what became of a message in one word."""
+    return {Fate.SETTLED: outcome, Fate.CONDEMNED: "dead", Fate.LOST: "lost", Fate.STUCK: "stuck"}[result.fate]
