@@ -191,12 +191,16 @@ def readable_by_others(path: Path) -> bool:
         return False
 
 
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file so that a pipe nobody writes to cannot hold us up."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 def read_text(path: Path, referrer: str = "") -> str:
     """Return the text of a small regular file; raises `ConfigError`, the message beginning with `referrer`."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        with open(path, "rb", opener=_without_waiting) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise ConfigError(f"{referrer}{path}: is not a file")
             data = file.read(MAX_FILE + 1)
     except (OSError, ValueError) as error:
