@@ -15,7 +15,7 @@ from typing import Any
 
 from zoctools.errors import RecipeError
 from zoctools.recipe import parameters, validation
-from zoctools.recipe.consumers import Consumer
+from zoctools.recipe.installed import Consumer
 from zoctools.recipe.recipe import Recipe
 from zoctools.text import one_line
 
@@ -201,6 +201,8 @@ def _of_template(text: str, here: str, around: Surroundings, own: Collection[str
     for field in parameters.fields(text):
         if isinstance(field, parameters.Fault):
             yield "bad-template", f"{here}: {field.why}"
+        elif field.conversion not in (None, *parameters.CONVERSIONS):
+            yield "bad-template", f"{here}: !{one_line(field.conversion, 10)} is not a conversion: r, s and a are"
         elif around.fills(field.name) or field.name in own or field.name in told:
             continue
         elif parameters.is_replacement(text):

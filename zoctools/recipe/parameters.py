@@ -24,6 +24,7 @@ MAX_TEXT = 1_000_000
 MAX_TOTAL = 16_000_000
 """Characters, with 8 for each number and container, that all fillings of one recipe may add up to."""
 REPLACE = "{$REPLACE"
+CONVERSIONS = ("r", "s", "a")
 _SPEC_LEVELS = 2
 _CACHED_LENGTH = 4096
 
@@ -42,7 +43,7 @@ class _Missing(Unfillable):
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One placeholder: `name` and the `keys` taken of it, a conversion (``r``, ``s``, ``a``), a specification."""
+    """One placeholder: `name` and the `keys` taken of it, a conversion (one of `CONVERSIONS`), a specification."""
 
     name: str
     keys: tuple[str | int, ...]
@@ -111,8 +112,6 @@ def _field(written: str, spec: str, conversion: str | None, levels: int) -> Fiel
         rest = rest[index.end() :]
     if not written or name.isdecimal():
         return Fault(f"{{{written}}} has no name, and there are no numbered parameters")
-    if conversion not in (None, "r", "s", "a"):
-        return Fault(f"!{conversion} is not a conversion: r, s and a are")
     return Field(name, tuple(keys), conversion, _compile(spec, levels - 1) if spec else ())
 
 
@@ -280,6 +279,8 @@ class Filling:
 
 def _kept(field: Field) -> str:
     """Return a field nobody knows as it is written, without conversion and specification."""
+    if field.conversion not in (None, *CONVERSIONS):
+        raise Unfillable(f"!{field.conversion} is not a conversion: r, s and a are")
     if any(isinstance(key, int) for key in field.keys):
         raise Unfillable(f"{one_line(field.name, 60)!r} is not known, and has no numbered items")
     text = "{" + field.name + "".join(f"[{key}]" for key in field.keys) + "}"
@@ -289,6 +290,8 @@ def _kept(field: Field) -> str:
 def _converted(value: Any, conversion: str | None) -> Any:
     if conversion is None:
         return value
+    if conversion not in CONVERSIONS:
+        raise Unfillable(f"!{conversion} is not a conversion: r, s and a are")
     try:
         if conversion == "s":
             return str(value)

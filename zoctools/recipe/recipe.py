@@ -224,13 +224,13 @@ def _joined_errors(ours: Any, theirs: Any) -> Any:
 
 
 def read_file(path: Path) -> bytes:
-    """Return the bytes of a recipe file; raises `BadFile`, by its size before reading it."""
+    """Return the bytes of a recipe file; raises `BadFile`, and `RecipeError` by its size before reading it."""
     try:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
             raise BadFile(f"{one_line(path)}: not a file")
         if found.st_size > MAX_FILE:
-            raise BadFile(f"{one_line(path)}: larger than {MAX_FILE // 1_000_000} MB, which no recipe is")
+            raise RecipeError(f"{one_line(path)}: larger than {MAX_FILE // 1_000_000} MB, which no recipe is")
         with path.open("rb") as file:
             return file.read(MAX_FILE + 1)
     except OSError as error:

@@ -28,7 +28,7 @@ class Consumer:
     placeholders: tuple[str, ...] = ()
 
 
-def installed() -> list[Consumer]:
+def services() -> list[Consumer]:
     """Return the installed services that say which queues they consume."""
     found = [_consumer(entry) for entry in entry_points(group=GROUP)]
     return [consumer for consumer in found if consumer is not None and consumer.queues]
