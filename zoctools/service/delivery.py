@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from zoctools import logs, text
+from zoctools import headers, logs, text
 from zoctools.recipe.envelope import BadMessage
 from zoctools.recipe.step import Step
 from zoctools.service import copies, endings
@@ -52,7 +52,7 @@ class Work:
 
     current: Held | None = None
     hold: bool = False
-    release: list[Held] = field(default_factory=list)
+    release: dict[int, Held] = field(default_factory=dict)
 
 
 def gate(delivery: Delivery, consumer: Consumer, namespace: str) -> Step:
@@ -60,7 +60,7 @@ def gate(delivery: Delivery, consumer: Consumer, namespace: str) -> Step:
     if consumer.raw:
         return Step(payload=delivery.body, headers=delivery.headers, namespace=namespace)
     step = Step.from_message(delivery.headers, delivery.body, namespace)
-    if step.pointer == 0 and not consumer.plain:
+    if not consumer.plain and not headers.is_recipe(delivery.headers):
         raise BadMessage("not-a-recipe", "this service takes messages of recipes only")
     return step
 
@@ -113,8 +113,7 @@ class Desk:
             held = self._hands.held(step)
             if held is None:
                 raise ValueError("a step to be settled is not held")
-            if held not in self._work.release:
-                self._work.release.append(held)
+            self._work.release[id(step)] = held
 
     # One thing at a time
 
@@ -189,7 +188,7 @@ class Desk:
 
     def _finish(self, work: Work, ending: Ending, outbox: Iterable[Outgoing] = ()) -> Result:
         """Settle a call that returned: its own message unless held, what it released, and an outbox of its own."""
-        parts = list(work.release)
+        parts = list(work.release.values())
         if work.current is not None and work.hold:
             self._hands.hold(work.current.step, work.current.delivery)
         elif work.current is not None:
@@ -200,7 +199,7 @@ class Desk:
         self._hands.release(part.step for part in parts)
         result = self._settle([part.delivery for part in parts], sends, self._letters(parts), ending)
         if result.fate is Fate.LOST:
-            for part in work.release:
+            for part in work.release.values():
                 self._hands.hold(part.step, part.delivery)
         return result
 

@@ -32,13 +32,17 @@ class Heartbeat:
         """Begin to broadcast."""
         self._thread.start()
 
-    def stop(self, last: Status = Status.TEARDOWN) -> None:
-        """Broadcast a last status, and nothing after it."""
+    def say(self, status: Status) -> None:
+        """Broadcast a status now."""
+        broadcast(self._transport, self._vitals.statement(status))
+
+    def stop(self) -> None:
+        """Broadcast that the process is going, and nothing after it."""
         self._stopped.set()
         self._vitals.wake()
         if self._thread.is_alive():
             self._thread.join(timeout=5)
-        broadcast(self._transport, self._vitals.statement(last))
+        self.say(Status.TEARDOWN)
 
     def _beat(self) -> None:
         while not self._stopped.is_set():
