@@ -75,10 +75,9 @@ class Client:
         del buffer[: stop + 1]
         return frame
 
-    def subscribe(self, destination: str, prefetch: int) -> None:
+    def subscribe(self, destination: str, prefetch: int, ack: str = "client-individual") -> None:
         self.write(
-            f"SUBSCRIBE\nid:1\ndestination:{destination}\nack:client-individual\n"
-            f"activemq.prefetchSize:{prefetch}\n\n\0".encode()
+            f"SUBSCRIBE\nid:1\ndestination:{destination}\nack:{ack}\nactivemq.prefetchSize:{prefetch}\n\n\0".encode()
         )
 
     def receipt(self, receipt: str) -> None:
