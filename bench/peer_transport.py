@@ -1,4 +1,4 @@
-"""Sending and receiving with the published `StompTransport`; run by the peers' Python: `peer_transport.py PORT WHAT SIZE N`."""
+"""The published `StompTransport`, sending or receiving; by the peers' Python: `peer_transport.py PORT WHAT SIZE N`."""
 
 from __future__ import annotations
 
