@@ -25,7 +25,7 @@ from zoctools import text
 from zoctools.errors import ConfigError
 
 if TYPE_CHECKING:
-    from zoctools.config import GraylogSettings, Settings
+    from zoctools.settings import GraylogSettings, Settings
 
 HANDLED = "zoctools.handled"
 """Logger of one record per handled message; not shown on a console unless asked for."""

@@ -55,14 +55,13 @@ class Work:
     release: dict[int, Held] = field(default_factory=dict)
 
 
-def gate(delivery: Delivery, consumer: Consumer, namespace: str) -> Step:
+def gate(delivery: Delivery, consumer: Consumer, namespace: str, step: type[Step] = Step) -> Step:
     """Return the step a delivery is; raises `BadMessage` for what this consumer must not see."""
     if consumer.raw:
-        return Step(payload=delivery.body, headers=delivery.headers, namespace=namespace)
-    step = Step.from_message(delivery.headers, delivery.body, namespace)
+        return step(payload=delivery.body, headers=delivery.headers, namespace=namespace)
     if not consumer.plain and not headers.is_recipe(delivery.headers):
         raise BadMessage("not-a-recipe", "this service takes messages of recipes only")
-    return step
+    return step.from_message(delivery.headers, delivery.body, namespace)
 
 
 class Desk:

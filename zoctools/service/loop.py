@@ -33,8 +33,8 @@ from zoctools.service.status import Status, Vitals
 from zoctools.transport.contract import Delivery, Link, Refused, Transport
 
 if TYPE_CHECKING:
-    from zoctools.config import Settings
     from zoctools.recipe.step import Step
+    from zoctools.settings import Settings
 
 COMMANDS = "command"
 LONGEST_SLEEP = 60.0
@@ -58,7 +58,10 @@ class Wake:
 
 
 class Loop:
-    """Runs one service on a connected transport; what the service asks for, it asks of the loop."""
+    """Runs one service on a connected transport; what the service asks for, it asks of the loop.
+
+    `admit` is the gate; `witness` is told how each handler ended, once its message is settled.
+    """
 
     def __init__(
         self,
@@ -70,6 +73,7 @@ class Loop:
         options: Mapping[str, Any] | None = None,
         clock: Clock | None = None,
         admit: Gate = gate,
+        witness: Callable[[Delivery, Ending], object] = lambda delivery, ending: None,
     ) -> None:
         self.settings = settings
         self.options: Mapping[str, Any] = dict(options or {})
@@ -79,6 +83,7 @@ class Loop:
         self._inbox: SimpleQueue[Any] = transport.inbox
         self._vitals = vitals
         self._clock = clock or Clock()
+        self._witness = witness
         self._hands = Hands()
         self._agenda = Agenda()
         self._commands: deque[Delivery] = deque()
@@ -136,6 +141,10 @@ class Loop:
             self._take(self._hands.waiting.popleft())
             return True
         return False
+
+    def next_due(self) -> float | None:
+        """Return when, on the steady clock, there is something to do even if nothing arrives; None: never."""
+        return self._agenda.next_due()
 
     def leave(self, why: str) -> None:
         """Finish the current message, hand back the rest, and let `run` return; from any thread or signal handler."""
@@ -213,6 +222,7 @@ class Loop:
         if isinstance(ending, Done):
             self._pause = FIRST_PAUSE
         self._heed(ending)
+        self._witness(delivery, ending)
 
     def _hear(self, delivery: Delivery) -> None:
         """Give a broadcast to its listener."""
@@ -360,6 +370,10 @@ class Loop:
     def renamed(self, name: str) -> None:
         """Show another name in the status."""
         self._vitals.name = name
+
+    def waits_for(self, what: str) -> None:
+        """Show in the status what a handler is waiting for."""
+        self._note("handler", what)
 
 
 def _is_back(probe: Probe) -> bool:

@@ -32,7 +32,7 @@ from zoctools.service.status import Status, Vitals
 from zoctools.transport.contract import Transport
 
 if TYPE_CHECKING:
-    from zoctools.config import Settings
+    from zoctools.settings import Settings
 
 SAME_REQUEST = 1.0
 """Seconds in which further signals belong to the first: systemd and SLURM signal a whole group, and parents forward."""

@@ -31,8 +31,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from zoctools.config import Settings
     from zoctools.recipe.step import Step
+    from zoctools.settings import Settings
 
 Handler = Callable[["Step", Any], object]
 """Called with a step and its payload."""
@@ -109,6 +109,9 @@ class Runtime(Protocol):
 
     def renamed(self, name: str) -> None:
         """Show another name in the status."""
+
+    def waits_for(self, what: str) -> None:
+        """Show in the status what a handler is waiting for; nothing is waited for when it is empty."""
 
 
 class Service:
@@ -239,3 +242,7 @@ class Service:
         """Show `text` as the service's name from now on; its class name stays."""
         self.name = text
         self._runtime.renamed(text)
+
+    def waits_for(self, what: str) -> None:
+        """Show in the status that the running handler waits for `what`, such as a file system; empty: no more."""
+        self._runtime.waits_for(what)
