@@ -74,7 +74,7 @@ def ending_of(error: BaseException) -> Ending:
     if isinstance(error, Unavailable):
         return Away(_words(error.what), error.probe)
     if isinstance(error, BadMessage):
-        return Rejected(Cause(_words(error.why), error.reason))
+        return Rejected(Cause(_words(f"{error.reason}: {error.why}"), error.reason))
     if isinstance(error, KeyboardInterrupt):
         return Interrupted()
     return Failed(Cause(describe(error), type(error).__name__, _traceback_of(error)))

@@ -142,6 +142,11 @@ class Loop:
             return True
         return False
 
+    @property
+    def leaving(self) -> bool:
+        """Whether it has been told to leave."""
+        return self._leaving
+
     def next_due(self) -> float | None:
         """Return when, on the steady clock, there is something to do even if nothing arrives; None: never."""
         return self._agenda.next_due()
