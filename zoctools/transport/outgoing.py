@@ -10,8 +10,8 @@ from zoctools.text import one_line
 from zoctools.transport.contract import MAX_BODY, Kind, Outgoing
 
 _KEPT_OF_FRAME = frozenset({"reply-to"})
-_MAX_SECONDS = 100 * 366 * 86400
-"""A century: times beyond it are mistakes, and overflow the brokers' clocks."""
+_MAX_SECONDS = 30 * 366 * 86400
+"""Thirty years: longer times are mistakes, and brokers refuse them."""
 
 
 def frame_headers(message: Outgoing, now: float) -> dict[str, str]:
