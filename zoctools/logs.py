@@ -15,7 +15,6 @@ from __future__ import annotations
 import logging
 import logging.config
 import socket
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -96,7 +95,7 @@ def set_up(
 
 
 def _to_stderr(root: logging.Logger, verbosity: int) -> None:
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler()
     handler.setFormatter(Console())
     if not verbosity:
         handler.addFilter(lambda record: record.name != HANDLED or record.levelno > logging.INFO)

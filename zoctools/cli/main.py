@@ -24,11 +24,13 @@ class Entry(NamedTuple):
 
 
 TABLE = (
+    Entry("service", "zoctools.cli.service:service", "run a service, list what is installed", "Run", changing=True),
     Entry("shutdown", "zoctools.cli.shutdown:shutdown", "stop services", "Run", changing=True),
     Entry("go", "zoctools.cli.go:go", "start recipes for a data collection", "Drive", changing=True),
     Entry(
         "pickup", "zoctools.cli.pickup:pickup", "send requests saved while the broker was away", "Drive", changing=True
     ),
+    Entry("recipe", "zoctools.cli.recipe:recipe", "look at recipes, check them, fill them in", "Drive"),
     Entry("config", "zoctools.cli.config:config", "what is configured, and where it comes from", "Look after"),
 )
 

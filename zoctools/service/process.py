@@ -106,7 +106,7 @@ def run(service: type[Service], transport: Transport, settings: Settings | None,
 
     Raises `ZocError` for what one line can say: no broker, a refused login, a port in use, wrong logging.
     """
-    vitals = _vitals(service, start.tag)
+    vitals = vitals_of(service, start.tag)
     logs.set_up(settings, start.verbosity, lambda: vitals.fields)
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR2)
@@ -171,7 +171,8 @@ def _sleep(seconds: float, signals: Signals) -> None:
         time.sleep(0.1)
 
 
-def _vitals(service: type[Service], tag: str | None) -> Vitals:
+def vitals_of(service: type[Service], tag: str | None) -> Vitals:
+    """Return what this process knows about itself before it has started."""
     extra: dict[str, Any] = dict(batch_job())
     if tag:
         extra["tag"] = tag
