@@ -122,13 +122,18 @@ class Desk:
         step, ending = self._open(delivery, consumer)
         with logs.recipe(step.recipe_ID):
             self._vitals.enter(Status.PROCESSING, step.recipe_ID)
-            work = Work(Held(step, delivery))
+            current = Held(step, delivery)
+            work = Work(current)
             if ending is None:
                 ending = self._call(work, consumer.handler, step, step.payload)
-            verdict = endings.verdict(delivery, ending, Rules.of(self._service), self._moment(step))
-            fate = self._finish(work, ending) if verdict.outcome == "done" else self._replace(work, ending, verdict)
-            outcome = "held" if work.hold and verdict.outcome == "done" else _named(fate, verdict.outcome)
-            self._report(Held(step, delivery), outcome, fate.words or verdict.why, began)
+            if isinstance(ending, Done):
+                result = self._finish(work)
+                outcome, why = "held" if work.hold else _named(result, "done"), result.words
+            else:
+                verdict = endings.verdict(delivery, ending, Rules.of(self._service), self._moment(step))
+                result = self._replace(current, verdict, going=isinstance(ending, Away | Interrupted))
+                outcome, why = _named(result, verdict.outcome), result.words or verdict.why
+            self._report(current, outcome, why, began)
         self._vitals.enter(Status.IDLE)
         return ending
 
@@ -137,7 +142,7 @@ class Desk:
         began = self._clock.steady()
         blank = Held(Step(headers=delivery.headers), delivery)
         verdict = endings.death_verdict(delivery, self._moment(blank.step))
-        result = self._replace(Work(blank), Done(), verdict)
+        result = self._replace(blank, verdict, going=False)
         self._report(blank, _named(result, verdict.outcome), result.words or verdict.why, began)
 
     def tick(self, timer: Timer) -> Ending:
@@ -149,7 +154,7 @@ class Desk:
         work = Work()
         ending = self._call(work, timer.handler, step)
         if isinstance(ending, Done):
-            result = self._finish(work, ending, step.outbox)
+            result = self._finish(work, step.outbox)
             if result.fate is Fate.LOST and not work.release:
                 timer.unsent = step.outbox
         self._vitals.enter(Status.IDLE)
@@ -160,7 +165,7 @@ class Desk:
         work = Work()
         ending = self._call(work, function, *arguments)
         if isinstance(ending, Done):
-            self._finish(work, ending)
+            self._finish(work)
         return ending
 
     # Steps on the way
@@ -185,7 +190,7 @@ class Desk:
         except Exception as error:
             return Step(headers=delivery.headers), endings.ending_of(error)
 
-    def _finish(self, work: Work, ending: Ending, outbox: Iterable[Outgoing] = ()) -> Result:
+    def _finish(self, work: Work, outbox: Iterable[Outgoing] = ()) -> Result:
         """Settle a call that returned: its own message unless held, what it released, and an outbox of its own."""
         parts = list(work.release.values())
         if work.current is not None and work.hold:
@@ -196,25 +201,24 @@ class Desk:
         if not parts and not sends:
             return Result(Fate.SETTLED)
         self._hands.release(part.step for part in parts)
-        result = self._settle([part.delivery for part in parts], sends, self._letters(parts), ending)
+        result = self._settle([part.delivery for part in parts], sends, self._letters(parts), going=False)
         if result.fate is Fate.LOST:
             for part in work.release.values():
                 self._hands.hold(part.step, part.delivery)
         return result
 
-    def _replace(self, work: Work, ending: Ending, verdict: Verdict) -> Result:
+    def _replace(self, part: Held, verdict: Verdict, going: bool) -> Result:
         """Settle a message into the copy that takes its place."""
-        assert work.current is not None and verdict.copy is not None
-        write = self._letters([work.current])
+        write = self._letters([part])
 
         def letters(refusal: Cause) -> list[Outgoing]:
             return write(Cause(f"{verdict.why}; and it could not be sent on: {refusal.error}", refusal.error_class))
 
-        work.hold = False
-        return self._settle([work.current.delivery], [verdict.copy], letters, ending)
+        return self._settle([part.delivery], [verdict.copy], letters, going)
 
-    def _settle(self, acks: list[Delivery], sends: list[Outgoing], letters: Letters, ending: Ending) -> Result:
-        departing = isinstance(ending, Away | Interrupted) or (self._leaving() and not self._hands.holding)
+    def _settle(self, acks: list[Delivery], sends: list[Outgoing], letters: Letters, going: bool) -> Result:
+        """Settle; when the service is `going`, to pause or to leave, with everything else that is in hand."""
+        departing = going or (self._leaving() and not self._hands.holding)
         act = self._settler.depart if departing else self._settler.settle
         result = act(acks, sends, letters)
         if result.fate is Fate.STUCK and acks and not departing:
@@ -277,6 +281,9 @@ class Desk:
         )
 
 
+_FATES = {Fate.CONDEMNED: "dead", Fate.LOST: "lost", Fate.STUCK: "stuck"}
+
+
 def _named(result: Result, outcome: str) -> str:
     """Return what became of a message in one word."""
-    return {Fate.SETTLED: outcome, Fate.CONDEMNED: "dead", Fate.LOST: "lost", Fate.STUCK: "stuck"}[result.fate]
+    return outcome if result.fate is Fate.SETTLED else _FATES[result.fate]

@@ -59,10 +59,11 @@ class Interrupted:
     """Somebody interrupted the handler to leave; the message goes back as it came."""
 
 
-Ending = Done | Rejected | Later | Away | Failed | Interrupted
+Unfinished = Rejected | Later | Away | Failed | Interrupted
+Ending = Done | Unfinished
 
 
-def ending_of(error: BaseException) -> Ending:
+def ending_of(error: BaseException) -> Unfinished:
     """Return what an exception that left a handler means.
 
     `SystemExit` is a failed attempt like any other: a library that calls `sys.exit` must not stop a service.
@@ -133,22 +134,20 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The copy that takes a message's place (None: nothing does), and the outcome in one word for log and status.
+    """The copy that takes a message's place, the outcome in one word for log and status, and why.
 
-    Outcomes: ``done``, ``retry``, ``failed`` (an attempt), ``unavailable``, ``interrupted``, ``died`` (handed back
-    with one death more), ``dead`` (a dead letter).
+    Outcomes: ``retry``, ``failed`` (an attempt), ``unavailable``, ``interrupted``, ``died`` (handed back with one death
+    more), ``dead`` (a dead letter).
     """
 
     outcome: str
-    copy: Outgoing | None = None
-    why: str = ""
+    copy: Outgoing
+    why: str
 
 
-def verdict(delivery: Delivery, ending: Ending, rules: Rules, moment: Moment) -> Verdict:
+def verdict(delivery: Delivery, ending: Unfinished, rules: Rules, moment: Moment) -> Verdict:
     """Return what becomes of a message whose handler ended like this."""
     match ending:
-        case Done():
-            return Verdict("done")
         case Rejected(cause):
             return condemned(delivery, cause, moment)
         case Later(why, delay):
