@@ -459,6 +459,17 @@ class TestLinks:
         assert sorted(message["from"] for message in harness.messages("node-2")) == [0, 1, 2, 3, 4]
         assert harness.waiting("work") == []
 
+    def test_a_link_that_is_lost_is_no_death(self):
+        harness = testing.Harness(Doing)
+        harness.put("fine", node=OUTPUT, headers={headers.DEATHS: "4"})
+        for _ in range(6):
+            harness.transport.cut_next_settle(done=False)
+            harness.loop.turn(0)
+        assert len(harness.outcomes) == 6
+        harness.settle()
+        assert harness.messages("node-2") == [{"from": "fine"}]
+        assert harness.dead_letters() == []
+
     def test_the_status_says_that_the_broker_is_waited_for(self):
         harness = testing.Harness(Doing)
         harness.transport.drop_link(reconnect=False)

@@ -227,6 +227,8 @@ class Desk:
             _log.error("what was to be sent is refused: %s", result.words)
         elif result.fate is Fate.LOST:
             _log.warning("not settled, it will be delivered again: %s", result.words)
+            for delivery in acks:
+                self._hands.taken(delivery)
         return result
 
     def _send_unsent(self, timer: Timer) -> bool:

@@ -13,6 +13,8 @@ from zoctools.transport.contract import Delivery, Outgoing
 if TYPE_CHECKING:
     from zoctools.recipe.step import Step
 
+REMEMBERED = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class Held:
@@ -31,9 +33,13 @@ class Parked:
 
 
 class Hands:
-    """`waiting`: not started, in order of arrival. `parked`: before their time. `held`: by the service."""
+    """`waiting`: not started, in order of arrival. `parked`: before their time. Held ones are asked for by step.
+
+    It also remembers what a lost link took from us: those messages come back marked, although nobody died of them.
+    """
 
     def __init__(self) -> None:
+        self._taken: deque[str] = deque(maxlen=REMEMBERED)
         self.waiting: deque[Delivery] = deque()
         self.parked: list[Parked] = []
         self._held: dict[int, Held] = {}
@@ -56,6 +62,14 @@ class Hands:
         for step in steps:
             self._held.pop(id(step), None)
 
+    def taken(self, delivery: Delivery) -> None:
+        """Remember a message that a lost link took from us."""
+        self._taken.append(delivery.message_id)
+
+    def was_ours(self, delivery: Delivery) -> bool:
+        """Whether a message is marked only because a lost link took it from us."""
+        return delivery.message_id in self._taken
+
     def unfinished(self, now: float) -> tuple[list[Delivery], list[Outgoing]]:
         """Return all that is in hand, and the unchanged copy of each that gives it back."""
         deliveries = [held.delivery for held in self._held.values()]
@@ -66,8 +80,13 @@ class Hands:
 
     def drop(self, gone: Callable[[Delivery], bool]) -> list[Step]:
         """Forget every message that is `gone`; returns the steps among them that the service holds."""
+        for delivery in (*self.waiting, *(parked.delivery for parked in self.parked)):
+            if gone(delivery):
+                self.taken(delivery)
         self.waiting = deque(delivery for delivery in self.waiting if not gone(delivery))
         self.parked = [parked for parked in self.parked if not gone(parked.delivery)]
-        lost = [held.step for held in self._held.values() if gone(held.delivery)]
-        self.release(lost)
-        return lost
+        lost = [held for held in self._held.values() if gone(held.delivery)]
+        for held in lost:
+            self.taken(held.delivery)
+        self.release(held.step for held in lost)
+        return [held.step for held in lost]

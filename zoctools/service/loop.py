@@ -215,7 +215,7 @@ class Loop:
             _log.debug("a message came after its queue was closed; the broker has it back")
         elif isinstance(consumer, Audience):
             self._hear(delivery)
-        elif delivery.redelivered and self.service.counts_deaths:
+        elif delivery.redelivered and self.service.counts_deaths and not self._hands.was_ours(delivery):
             self._desk.count_death(delivery)
         elif copies.due(delivery, now) > now:
             self._park(Parked(delivery, copies.due(delivery, now)))
