@@ -116,7 +116,8 @@ class Delivery:
 class Link:
     """The state of the link to the broker; also put into the inbox whenever it changes.
 
-    `number` counts the links there have been; `since` and `next_try` are of `time.monotonic`.
+    `number` counts the links there have been; `since` and `next_try` are of `time.monotonic`. `given_up` when the
+    broker refused our login at a reconnect: it is not tried again.
     """
 
     connected: bool
@@ -126,6 +127,7 @@ class Link:
     attempt: int = 0
     next_try: float | None = None
     error: str = ""
+    given_up: bool = False
 
 
 @dataclass(frozen=True, slots=True)
