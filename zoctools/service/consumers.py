@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-from zoctools.errors import LinkLost
+from zoctools.errors import ZocError
 from zoctools.service.service import Handler, Listener
 from zoctools.transport.contract import Delivery, Destination, Kind, Subscription, Transport
 
@@ -72,10 +73,8 @@ class Consumers:
         for subscription in closed:
             self._open.pop(subscription.id, None)
             if not confirmed:
-                try:
+                with suppress(ZocError):
                     self._transport.unsubscribe(subscription)
-                except LinkLost:
-                    continue
 
     def resume(self) -> None:
         """Consume all queues again."""

@@ -18,7 +18,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from zoctools import text
-from zoctools.errors import LinkLost
+from zoctools.errors import LoginRefused, ZocError
 from zoctools.recipe import envelope
 from zoctools.recipe.envelope import BadMessage
 from zoctools.service import copies
@@ -89,6 +89,7 @@ class Loop:
         self._commands: deque[Delivery] = deque()
         self._notes: dict[str, str] = {}
         self._pause = FIRST_PAUSE
+        self._refusal: LoginRefused | None = None
         self._leaving, self._why = False, ""
         self._consumers = Consumers(transport)
         settler = Settler(transport, self._hands, self._consumers, self._clock.wall)
@@ -117,7 +118,10 @@ class Loop:
         self._vitals.enter(Status.IDLE)
 
     def run(self) -> None:
-        """Work until told to leave, then leave in peace; the link is left open."""
+        """Work until told to leave, then leave in peace; the link is left open.
+
+        Raises `LoginRefused` when the broker would not have us back after a lost link.
+        """
         while not self._leaving:
             self.turn(LONGEST_SLEEP)
         self._vitals.enter(Status.SHUTDOWN)
@@ -126,6 +130,8 @@ class Loop:
         self._collect(IN_TRANSIT)
         self._give_back()
         self._vitals.enter(Status.END)
+        if self._refusal is not None:
+            raise self._refusal
 
     def turn(self, patience: float) -> bool:
         """Do one thing, waiting up to `patience` seconds for something to do; returns whether there was any."""
@@ -199,6 +205,9 @@ class Loop:
         self._note("refused", "")
         self._note("link", "" if link.connected else f"the broker {link.broker}")
         self._forget(lambda delivery: not link.connected or delivery.link != link.number)
+        if link.given_up:
+            self._refusal = LoginRefused(link.error, "check username and password")
+            self.leave("the broker refuses the login")
 
     def _forget(self, gone: Callable[[Delivery], bool]) -> None:
         lost = self._hands.drop(gone)
@@ -314,8 +323,9 @@ class Loop:
         self._note("away", "")
         try:
             self._consumers.resume()
-        except LinkLost:
-            _log.debug("the link went while resuming; subscriptions come back with it")
+        except ZocError as error:
+            self._note("refused", text.one_line(error.message, 200))
+            _log.error("a queue cannot be consumed again: %s", text.one_line(error.message, 500))
 
     def _give_back(self) -> None:
         self._settler.depart([], [], lambda _: [])
