@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -154,34 +154,34 @@ class StatusBoard:
             self._most = {name: here.get(name, 0) for name in self._most if name in known}
             self._last_heard = {name: self._last_heard[name] for name in self._most}
 
-    def instance(self, host: str) -> Instance | None:
-        """The instance with this key, if it is on the board."""
-        with self._lock:
-            entry = self._entries.get(host)
-            return entry.instance(host) if entry is not None else None
-
     def forget(self) -> tuple[Instance, ...]:
-        """Drop who has been silent for too long, and return them; `snapshot` does so too."""
+        """Drop who has been silent for too long, and return them; a whole `snapshot` does so too."""
         with self._lock:
             return tuple(self._forget(self._now(self._clock())))
 
-    def snapshot(self) -> Snapshot:
-        """The board as it is now: instances sorted by name, class and host, classes by name."""
+    def snapshot(self, hosts: Collection[str] | None = None) -> Snapshot:
+        """The board as it is now, or only these hosts of it: instances sorted by name, class and host."""
         with self._lock:
             now = self._now(self._clock())
-            self._forget(now)
-            here = self._here()
-            classes = tuple(
-                ServiceClass(name, here.get(name, 0), most, self._last_heard[name])
-                for name, most in sorted(self._most.items())
-            )
-            instances = [entry.instance(host) for host, entry in self._entries.items()]
+            if hosts is None:
+                self._forget(now)
+                instances = [entry.instance(host) for host, entry in self._entries.items()]
+            else:
+                instances = [self._entries[host].instance(host) for host in hosts if host in self._entries]
+            classes = self._classes() if hosts is None else ()
             counts = Counts(
                 **self._tally, malformed_sample=self._samples["malformed"], refused_sample=self._samples["refused"]
             )
             link, lost_at = self._link, self._lost_at
         instances.sort(key=lambda each: (each.label.casefold(), each.service_class, each.host))
         return Snapshot(tuple(instances), classes, counts, link, now, self._wall(), lost_at)
+
+    def _classes(self) -> tuple[ServiceClass, ...]:
+        here = self._here()
+        return tuple(
+            ServiceClass(name, here.get(name, 0), most, self._last_heard[name])
+            for name, most in sorted(self._most.items())
+        )
 
     def _enter(
         self, message: Mapping[str, Any], body: bytes, stamp: float | None, expires: float | None, arrived: float

@@ -11,9 +11,13 @@ from zoctools.broadcast import WORDS, Broadcast, decode, read
 from zoctools.hosts import Host
 from zoctools.service.status import Status
 from zoctools.transport.contract import Link
+from zoctools.where import Value
 
 SILENT_AFTER = 10.0
 """Seconds without a broadcast after which somebody who speaks every 6 s is not in order."""
+
+FIELDS = ("service", "class", "task", "host", "state", "text", "age", "busy", "version", "waits", "recipe", "queue")
+"""What `--where` may name."""
 
 
 class Mood(Enum):
@@ -150,6 +154,28 @@ class Snapshot:
             return Mood.BAD
         return Mood.WARN if _is_waiting(instance) else _MOODS.get(instance.status, Mood.WARN)
 
+    def record(self, instance: Instance) -> Mapping[str, Value]:
+        """The row as the filter language sees it: field to value, of `FIELDS`."""
+        said = instance.said
+        return {
+            "service": instance.label,
+            "class": instance.service_class,
+            "task": instance.task,
+            "host": " ".join((*Host.from_status(instance.host).spellings, said.container)).strip(),
+            "state": self.word(instance),
+            "text": said.status_text,
+            "age": self.age(instance),
+            "busy": None if said.busy is None else 100 * said.busy,
+            "version": " ".join((said.versions or {}).values()),
+            "waits": said.waiting_for,
+            "recipe": said.recipe_id,
+            "queue": " ".join(said.queues),
+        }
+
+    def class_record(self, lost: ServiceClass) -> Mapping[str, Value]:
+        """A service class with none left as the filter language sees it."""
+        return {**dict.fromkeys(FIELDS), "service": lost.name, "class": lost.name, "state": "gone"}
+
     @property
     def missing(self) -> tuple[ServiceClass, ...]:
         """The classes of which some are gone, those with none left first."""
@@ -168,8 +194,3 @@ def _is_waiting(instance: Instance) -> bool:
 def has_left(status: int, task: str) -> bool:
     """Whether somebody in this state said goodbye; `task` is empty for a service."""
     return status == Status.TEARDOWN or (status == Status.END and bool(task))
-
-
-def node_spellings(instance: Instance) -> str:
-    """Every way the host of an instance may be written, for matching."""
-    return " ".join((*Host.from_status(instance.host).spellings, instance.said.container)).strip()
