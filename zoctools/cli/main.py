@@ -30,6 +30,7 @@ TABLE = (
     Entry(
         "pickup", "zoctools.cli.pickup:pickup", "send requests saved while the broker was away", "Drive", changing=True
     ),
+    Entry("status", "zoctools.cli.status:status", "what every service and task is doing", "Watch"),
     Entry("recipe", "zoctools.cli.recipe:recipe", "look at recipes, check them, fill them in", "Drive"),
     Entry("config", "zoctools.cli.config:config", "what is configured, and where it comes from", "Look after"),
 )

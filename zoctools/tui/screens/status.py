@@ -77,7 +77,9 @@ class StatusScreen(Screen[None], inherit_bindings=False):
         yield Static(id="summary", markup=False)
         yield Table(rows.COLUMNS, rows.key, lambda row: rows.cells(self._shot, row))
         yield Static(id="note", markup=False)
-        yield Input(id="filter", placeholder="text  !text  field:value  field:>number", compact=True)
+        yield Input(
+            id="filter", placeholder="text  !text  field:value  field:>number", compact=True, select_on_focus=False
+        )
         yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
@@ -95,6 +97,7 @@ class StatusScreen(Screen[None], inherit_bindings=False):
         box = self.query_one("#filter", Input)
         box.display = True
         box.value = self._expression
+        box.cursor_position = len(self._expression)
         box.focus()
 
     def action_back(self) -> None:
