@@ -199,6 +199,7 @@ class _Builder:
             expected=dict(expected) if isinstance(expected, Mapping) else dict.fromkeys(expected, 1),
             queues=tuple(ours.get("queues", ())),
             collections=self._path("zoctools", "collections"),
+            templated_queues=tuple(ours["templated-queues"]) if "templated-queues" in ours else None,
             allowed_roots=tuple(beside(self._files["zoctools"], root) for root in ours.get("allowed-roots", ())),
             local=self._local,
             values=self._shown(),

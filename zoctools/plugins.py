@@ -169,6 +169,7 @@ PLUGINS: Mapping[str, Mapping[str, Key]] = {
         "expected": Key(EXPECTED, ours="services that must run: a list of names, or names and how many"),
         "queues": Key(TEXTS, ours="queues that are consumed by programs zoctools does not know"),
         "collections": Key(TEXT, ours="directory of '<dcid>.json' files with what is known of a data collection"),
+        "templated-queues": Key(TEXTS, ours="queues that parameters of a recipe may choose; any when not given"),
         "allowed-roots": Key(TEXTS, ours="directories that recipes may write to; anywhere when not given"),
     },
 }

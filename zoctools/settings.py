@@ -126,6 +126,8 @@ class Settings:
     queues: tuple[str, ...] = ()
     collections: Path | None = None
     allowed_roots: tuple[Path, ...] = ()
+    templated_queues: tuple[str, ...] | None = None
+    """The queues and topics that a template in a recipe may lead to; None lets it choose any."""
     local: bool = False
     """Whether the broker is the stack on this machine."""
     values: Mapping[str, Value] = field(default_factory=dict, repr=False)
