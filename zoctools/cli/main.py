@@ -32,6 +32,7 @@ TABLE = (
     ),
     Entry("status", "zoctools.cli.status:status", "what every service and task is doing", "Watch"),
     Entry("recipe", "zoctools.cli.recipe:recipe", "look at recipes, check them, fill them in", "Drive"),
+    Entry("doctor", "zoctools.cli.doctor:doctor", "what is reachable and healthy, and what to do", "Look after"),
     Entry("config", "zoctools.cli.config:config", "what is configured, and where it comes from", "Look after"),
 )
 

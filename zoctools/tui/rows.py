@@ -124,6 +124,8 @@ def link_words(link: Link | None, now: float) -> tuple[str, str]:
         return "connecting …", "warn"
     if link.connected:
         return "connected", "good"
+    if link.given_up:
+        return f"given up: {link.error}", "bad"
     doing = "reconnecting" if link.number else "connecting"
     words = [f"{doing}: attempt {max(link.attempt, 1)}"]
     if link.next_try is not None:
