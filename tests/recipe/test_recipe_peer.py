@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from support.peers import peer_python
 from support.recipes import json_values, parameters, templates, valid_recipes, wild_recipes
-
 from zoctools.errors import RecipeError
 from zoctools.recipe.recipe import Recipe
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _SETTING = "the setting zocalo.recipe_directory names the directory of recipes"
 _REMEMBERED = 500
-_remembered: OrderedDict[Path, tuple[tuple[int, int, int], Recipe]] = OrderedDict()
+_remembered: OrderedDict[str, tuple[tuple[int, ...], Recipe]] = OrderedDict()
 
 
 def is_recipe_name(name: object) -> bool:
@@ -85,15 +85,24 @@ def load(directory: Path, name: object) -> Recipe:
 
     A file is read once for as long as it does not change; the recipe is shared and must not be changed.
     """
-    file = recipe_file(directory, name)
-    found = file.stat()
-    stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
-    known = _remembered.get(file)
-    if known is not None and known[0] == stamp:
+    path = f"{directory}/{name}.json"
+    known = _remembered.get(path) if isinstance(name, str) else None
+    if known is not None and known[0] == _stamp(path):
         return known[1]
+    file = recipe_file(directory, name)
+    stamp = _stamp(str(file))
     recipe = Recipe.from_file(file)
     recipe.validate()
-    _remembered[file] = (stamp, recipe)
+    _remembered[path] = (stamp, recipe)
     while len(_remembered) > _REMEMBERED:
         _remembered.popitem(last=False)
     return recipe
+
+
+def _stamp(path: str) -> tuple[int, ...]:
+    """Return what changes when a file does; nothing when there is none."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return ()
+    return found.st_mtime_ns, found.st_size, found.st_ino, found.st_dev

@@ -74,7 +74,7 @@ def text(recipe: Recipe) -> str:
         lines.append(line + _remark(recipe, edge.node))
         push(margin + ("   " if branch.startswith("└") else "│  "), edges(recipe, edge.node))
     alone = [number for number in recipe.nodes if number not in drawn]
-    lines += [f"never reached: {number} {_destination(recipe, number)}{_remark(recipe, number)}" for number in alone]
+    lines += [f"never sent to: {number} {_destination(recipe, number)}{_remark(recipe, number)}" for number in alone]
     return "\n".join(lines)
 
 

@@ -51,10 +51,9 @@ def declared(source: str, name: str) -> Consumer | None:
         if isinstance(statement, ast.ClassDef) and statement.name == name:
             values = dict(_assignments(statement.body))
             queue = values.get("queue")
-            queues = [queue] if isinstance(queue, str) else []
-            queues += [named for named in _consumed(statement) if named not in queues]
+            queues = [*([queue] if isinstance(queue, str) else []), *_consumed(statement)]
             outputs = _texts(values["outputs"]) if "outputs" in values else None
-            return Consumer(name, tuple(queues), outputs, _texts(values.get("placeholders", ())))
+            return Consumer(name, tuple(dict.fromkeys(queues)), outputs, _texts(values.get("placeholders", ())))
     return None
 
 
