@@ -170,6 +170,7 @@ class StompTransport:
                 problem = error
                 continue
             self._set_link(Link(True, number, wire.name, time.monotonic()))
+            wire.start()
             self._resubscribe(wire)
             return
         raise problem
@@ -223,7 +224,7 @@ class StompTransport:
                 return
             except LoginRefused as error:
                 _log.error("%s; not trying again", error.message)
-                self._set_link(replace(self._link, next_try=None, error=error.message))
+                self._set_link(replace(self._link, next_try=None, error=error.message, given_up=True))
                 return
             except ZocError as error:
                 self._link = replace(self._link, error=error.message)
@@ -379,7 +380,8 @@ class StompTransport:
         receipts = self._expect([receipt])
         try:
             self._write_subscribe(wire, subscription, receipt)
-            receipts.wait(self._settings.settle_timeout)
+            if not receipts.wait(self._settings.settle_timeout):
+                wire.drop("a subscription was not confirmed in time")
         except LinkLost:
             _log.debug("the link went while subscribing; the subscription comes back with it")
         finally:

@@ -61,6 +61,8 @@ class Wire(StompPyTransport):
         self._writing = threading.Lock()
         self._tls_turn = threading.Lock()
         self._gone = threading.Event()
+        self._early: list[Frame] = []
+        self._beats = (0.0, 0.0)
         self._heard = self._wrote = time.monotonic()
         beat = int(settings.heartbeat * 1000)
         self.protocol = Protocol12(self, heartbeats=(beat, beat))
@@ -73,12 +75,12 @@ class Wire(StompPyTransport):
     # Opening
 
     def open(self) -> None:
-        """Connect and log in; raises `Unreachable` or `LoginRefused`."""
+        """Connect and log in; nothing more is read before `start`. Raises `Unreachable` or `LoginRefused`."""
         self.running = True
         try:
             self.attempt_connection()
             self.protocol.connect(self._settings.username or None, self._settings.password or None)
-            answer, early = self._first_frame()
+            answer, self._early = self._first_frame()
             if answer.command != "CONNECTED":
                 raise self._refusal(answer)
         except OSError as error:
@@ -95,9 +97,14 @@ class Wire(StompPyTransport):
             raise
         self._reader.version = answer.headers.get("version", "1.0")
         self.set_connected(True)
+        self._beats = self._agreed_beats(answer.headers.get("heart-beat", "0,0"))
         self._prepare_socket()
-        self._start("receiver", self._receive_frames, early)
-        self._start("heart-beat", self._beat, *self._agreed_beats(answer.headers.get("heart-beat", "0,0")))
+
+    def start(self) -> None:
+        """Read from now on, and send heart-beats."""
+        self._heard = self._wrote = time.monotonic()
+        self._run("receiver", self._receive_frames)
+        self._run("heart-beat", self._beat, *self._beats)
 
     def attempt_connection(self) -> None:
         """Open the socket, with TLS where it is asked for; raises `OSError`."""
@@ -137,17 +144,17 @@ class Wire(StompPyTransport):
         else:
             self.socket.settimeout(self._settings.settle_timeout)
 
-    def _start(self, what: str, function: Callable[..., None], *arguments: Any) -> None:
+    def _run(self, what: str, function: Callable[..., None], *arguments: Any) -> None:
         threading.Thread(target=function, args=arguments, name=f"stomp {what} {self.number}", daemon=True).start()
 
     # Reading
 
-    def _receive_frames(self, early: list[Frame]) -> None:
+    def _receive_frames(self) -> None:
         """Read until the connection ends; the whole life of the receiver thread."""
         words = ""
         try:
-            if early:
-                self._on_frames(self, early)
+            if self._early:
+                self._on_frames(self, self._early)
             while self.running:
                 data = self.receive()
                 if not data:
