@@ -99,6 +99,7 @@ class Archiver(Service):
     """
 
     name = "Archiver"
+    outputs = ("dropfile", "missing_files", "missing_files_within", "all_files_missing")
 
     def start(self) -> None:
         """Take both kinds of job."""

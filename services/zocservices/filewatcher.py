@@ -74,6 +74,7 @@ class FileWatcher(Service):
 
     name = "FileWatcher"
     queue = "filewatcher"
+    outputs = ("first", "every", "last", "[0-9]*", "select-*", "every-*", "any", "timeout", "error", "finally")
 
     def start(self) -> None:
         """Remember what directories hold from pass to pass."""

@@ -37,6 +37,7 @@ class Validation(Service):
 
     name = "Validation"
     queue = "validation"
+    outputs = ("validation_error",)
 
     def start(self) -> None:
         """Refuse to start where images cannot be read at all."""

@@ -2,7 +2,7 @@
 
 A service class says it in its body: ``queue = "images"``, literal names in ``self.consume("...")``, and, for whoever
 checks recipes, ``outputs = ("first", "select-*")`` (patterns as in file names: the only outputs it ever sends to; an
-unnamed output is always right) and ``placeholders = ("payload",)`` (templates it fills in itself).
+unnamed output is always right), and ``placeholders = ("payload",)`` (templates it fills in itself).
 """
 
 from __future__ import annotations

@@ -144,6 +144,10 @@ class Service:
     """Seconds from its first `Retry` after which a message is given up."""
     raw: bool = False
     """`process` gets the body as bytes, and nothing is decoded."""
+    outputs: Sequence[str] | None = None
+    """The named outputs it ever sends to, as patterns (``select-*``), for `zoc recipe lint`. None: not said."""
+    placeholders: Sequence[str] = ()
+    """Templates in its node's parameters that it fills in itself (``payload``), for `zoc recipe lint`."""
 
     def __init__(self, runtime: Runtime) -> None:
         """Made by whatever runs the service; prepare in `start` instead of here."""
