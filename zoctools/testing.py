@@ -35,6 +35,7 @@ from zoctools.recipe import envelope
 from zoctools.recipe.recipe import Recipe
 from zoctools.recipe.step import Step
 from zoctools.service.consumers import Consumer
+from zoctools.service.copies import STEP_ASIDE
 from zoctools.service.delivery import Clock, gate
 from zoctools.service.endings import Away, Done, Ending, Failed, Interrupted, Later, Rejected
 from zoctools.service.loop import Loop
@@ -248,11 +249,12 @@ class Harness:
         self.settle()
 
     def leave(self) -> None:
-        """Have the service leave in peace."""
+        """Have the service leave in peace; what it hands back is in its queue again afterwards."""
         with self._recording():
             self.loop.leave("the test is over")
             self.loop.run()
             self.transport.close()
+        self.clock.advance(STEP_ASIDE)
 
     def waiting(self, queue: str) -> list[Delivery]:
         """Return what stands in a queue, named without namespace, as delivered: headers and bytes."""

@@ -295,7 +295,7 @@ def test_a_raw_service_gets_the_bytes_as_they_are():
 def test_an_interrupt_hands_the_message_back_as_it_came_and_the_service_leaves():
     harness = testing.Harness(Doing)
     harness.put("interrupt", node=OUTPUT)
-    harness.settle()
+    harness.advance(0.5)
     (back,) = harness.waiting("work")
     assert not {headers.ATTEMPTS, headers.DEATHS} & set(back.headers)
     assert "redelivered" not in back.headers
@@ -312,7 +312,7 @@ class TestUnavailable:
         harness = testing.Harness(Eager)
         for payload in ("away", "one", "two"):
             harness.put(payload, node=OUTPUT)
-        harness.settle()
+        harness.advance(0.5)
         assert sorted(harness.messages("work")) == ["away", "one", "two"]
         for message in harness.waiting("work"):
             assert not {"redelivered", headers.ATTEMPTS, headers.DEATHS} & set(message.headers)
@@ -553,6 +553,7 @@ class TestLeaving:
             harness.put(number, node=OUTPUT)
         harness.loop.turn(0)
         assert harness.messages("node-2") == [0]
+        harness.clock.advance(0.5)
         assert harness.messages("work") == [1, 2, 3]
         assert [figures.consumers for figures in harness.broker.figures() if figures.name == "zocalo.work"] == [0]
         harness.leave()

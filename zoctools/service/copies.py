@@ -15,6 +15,9 @@ from zoctools.errors import Unsendable
 from zoctools.transport.contract import Delivery, Outgoing
 
 MAX_DEATHS = 5
+STEP_ASIDE = 0.2
+"""Seconds for which a message we hand back stays out of its queue: else the broker would hand it to us again before it
+closes our subscription, and mark it for that."""
 MAX_DELAY_MS = 100 * 366 * 86_400_000
 _COUNTER_DIGITS = 9
 _NUMBERS = ("expires", "priority")

@@ -153,11 +153,11 @@ def verdict(delivery: Delivery, ending: Unfinished, rules: Rules, moment: Moment
         case Later(why, delay):
             return _later(delivery, why, delay, rules, moment)
         case Away(what):
-            return Verdict("unavailable", copies.copy(delivery), what)
+            return Verdict("unavailable", copies.copy(delivery, delay=copies.STEP_ASIDE), what)
         case Failed(cause):
             return _failed(delivery, cause, rules, moment)
         case Interrupted():
-            return Verdict("interrupted", copies.copy(delivery), "interrupted")
+            return Verdict("interrupted", copies.copy(delivery, delay=copies.STEP_ASIDE), "interrupted")
 
 
 def condemned(delivery: Delivery, cause: Cause, moment: Moment, counters: dict[str, str] | None = None) -> Verdict:

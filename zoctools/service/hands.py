@@ -74,8 +74,9 @@ class Hands:
         """Return all that is in hand, and the unchanged copy of each that gives it back."""
         deliveries = [held.delivery for held in self._held.values()]
         deliveries += [delivery for delivery in self.waiting if delivery.subscription.acknowledge]
-        given = [copies.copy(delivery) for delivery in deliveries]
-        given += [copies.copy(parked.delivery, delay=max(parked.due - now, 0.0)) for parked in self.parked]
+        given = [copies.copy(delivery, delay=copies.STEP_ASIDE) for delivery in deliveries]
+        rests = [max(parked.due - now, copies.STEP_ASIDE) for parked in self.parked]
+        given += [copies.copy(parked.delivery, delay=rest) for parked, rest in zip(self.parked, rests, strict=True)]
         return deliveries + [parked.delivery for parked in self.parked], given
 
     def drop(self, gone: Callable[[Delivery], bool]) -> list[Step]:

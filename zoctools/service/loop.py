@@ -92,7 +92,7 @@ class Loop:
         self._refusal: LoginRefused | None = None
         self._leaving, self._why = False, ""
         self._consumers = Consumers(transport)
-        settler = Settler(transport, self._hands, self._consumers, self._clock.wall)
+        settler = Settler(transport, self._hands, self._consumers, self._clock.wall, partial(self._collect, 0.0))
         self.service = service(self)
         if self.options.get("queue"):
             self.service.queue = self.options["queue"]
@@ -178,7 +178,10 @@ class Loop:
         return patience if due is None else min(max(due - self._clock.steady(), 0.0), patience)
 
     def _collect(self, patience: float) -> None:
-        """Take all that has arrived, waiting up to `patience` seconds for the first."""
+        """Take all that has arrived, waiting up to `patience` seconds for the first.
+
+        What a queue sends that we have closed meanwhile is the broker's again.
+        """
         try:
             self._sort(self._inbox.get(timeout=patience) if patience > 0 else self._inbox.get_nowait())
             for _ in range(AT_ONCE):
@@ -188,9 +191,10 @@ class Loop:
 
     def _sort(self, event: object) -> None:
         match event:
-            case Delivery():
-                is_command = event.destination == self._command_topic
-                (self._commands if is_command else self._hands.waiting).append(event)
+            case Delivery() if event.destination == self._command_topic:
+                self._commands.append(event)
+            case Delivery() if self._consumers.of(event) is not None:
+                self._hands.waiting.append(event)
             case Wake(answer):
                 if answer is not None:
                     answer.set()
@@ -220,10 +224,10 @@ class Loop:
         """Bring one delivery to its settle."""
         consumer = self._consumers.of(delivery)
         now = self._clock.wall()
-        if consumer is None:
-            _log.debug("a message came after its queue was closed; the broker has it back")
-        elif isinstance(consumer, Audience):
+        if isinstance(consumer, Audience):
             self._hear(delivery)
+        elif consumer is None:
+            return
         elif delivery.redelivered and self.service.counts_deaths and not self._hands.was_ours(delivery):
             self._desk.count_death(delivery)
         elif copies.due(delivery, now) > now:

@@ -43,7 +43,16 @@ class Result:
 class Settler:
     """Settles what was handled and, on departing, everything else in hand in the same whole."""
 
-    def __init__(self, transport: Transport, hands: Hands, consumers: Consumers, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        hands: Hands,
+        consumers: Consumers,
+        clock: Callable[[], float],
+        gather: Callable[[], None],
+    ) -> None:
+        """`clock` is the wall clock; `gather` takes into our hands what has arrived meanwhile."""
+        self._gather = gather
         self._transport = transport
         self._hands = hands
         self._consumers = consumers
@@ -77,6 +86,7 @@ class Settler:
 
         The subscriptions are closed in the same write, so that the broker has no time to hand over more.
         """
+        self._gather()
         closing = self._consumers.open_queues()
         back, given = self._hands.unfinished(self._clock())
         problem = self._attempt([*acks, *back], [*sends, *given], closing)
