@@ -43,12 +43,16 @@ class _Missing(Unfillable):
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One placeholder: `name` and the `keys` taken of it, a conversion (one of `CONVERSIONS`), a specification."""
+    """One placeholder: `name` and the `keys` taken of it, a conversion (one of `CONVERSIONS`), a specification.
+
+    It is `plain` when it has none of these but a name, as most have.
+    """
 
     name: str
     keys: tuple[str | int, ...]
     conversion: str | None
     spec: Template
+    plain: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +116,8 @@ def _field(written: str, spec: str, conversion: str | None, levels: int) -> Fiel
         rest = rest[index.end() :]
     if not written or name.isdecimal():
         return Fault(f"{{{written}}} has no name, and there are no numbered parameters")
-    return Field(name, tuple(keys), conversion, _compile(spec, levels - 1) if spec else ())
+    plain = not (keys or conversion or spec)
+    return Field(name, tuple(keys), conversion, _compile(spec, levels - 1) if spec else (), plain)
 
 
 def replaced_by(text: str) -> Template:
@@ -162,12 +167,12 @@ class Filling:
     def _container(self, container: Any, done: dict[int, Any]) -> Any:
         """Return one object or list filled in, those inside it being done; itself when nothing changed."""
         if isinstance(container, dict):
-            pairs = [(self._key(key), self._item(item, key, done)) for key, item in container.items()]
-            if all(
-                new is item and name is key for (name, new), (key, item) in zip(pairs, container.items(), strict=True)
-            ):
-                return container
-            return dict(pairs)
+            filled, changed = {}, False
+            for key, item in container.items():
+                name, new = self._key(key), self._item(item, key, done)
+                changed = changed or new is not item or name is not key
+                filled[name] = new
+            return filled if changed else container
         items = [self._item(item, index, done) for index, item in enumerate(container)]
         if all(new is item for new, item in zip(items, container, strict=True)):
             return container
@@ -196,7 +201,11 @@ class Filling:
         parts: list[str] = []
         length = 0
         for part in template:
-            words = part if isinstance(part, str) else self._field(part)
+            if isinstance(part, str):
+                words = part
+            else:
+                value = self._values.get(part.name) if isinstance(part, Field) and part.plain else None
+                words = value if isinstance(value, str) else self._field(part)
             length += len(words)
             if length > MAX_TEXT:
                 raise Unfillable(f"the result is longer than {MAX_TEXT:,} characters".replace(",", " "))
