@@ -1,4 +1,4 @@
-"""Four small services to learn from: a timer that sends, a handler that reads, and the same with a forward between.
+"""Small services to learn from: a timer that sends, a handler that reads, and one that forwards; and a wrapper.
 
 Start each in its own terminal and watch the messages go by::
 
@@ -8,13 +8,17 @@ Start each in its own terminal and watch the messages go by::
 
 from __future__ import annotations
 
+import math
+import time
 from typing import Any
 
-from zoctools import Service, Step
+from zoctools import Service, Step, Wrapper
 from zoctools.text import one_line
 
 EVERY = 3.0
 """Seconds between two messages of a producer."""
+HALF = 10.0
+"""Seconds that half the work of the sample wrapper takes."""
 
 
 class SampleProducer(Service):
@@ -77,3 +81,19 @@ class SampleTxn(Service):
         if self.counter % 10 == 0:
             raise RuntimeError("this attempt was meant to fail")
         self.log.info("forwarded %s", one_line(payload, 200))
+
+
+class SampleWrapper(Wrapper):
+    """Waits for twice ten seconds, or twice ``seconds`` of the job parameters, and says so in between."""
+
+    def run(self) -> bool:
+        """Do the task; returning True is success."""
+        seconds = self.parameters.get("seconds", HALF)
+        if not isinstance(seconds, (int, float)) or not math.isfinite(seconds) or seconds < 0:
+            self.log.error("job_parameters.seconds is not a time: %s", one_line(repr(seconds), 80))
+            return False
+        time.sleep(seconds)
+        self.rename("dummy (still running)")
+        self.update("half of the waiting is done")
+        time.sleep(seconds)
+        return True
