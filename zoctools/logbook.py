@@ -13,7 +13,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from math import isfinite
 from operator import itemgetter
@@ -65,6 +65,10 @@ class Line:
     """The recipe that asked for this one."""
     supplied: bool = False
     """Whether the request brought the recipe ID along; if not, the dispatcher made it."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the line as it stands in the index."""
+        return {name: getattr(self, name) for name in self.__slots__}
 
     @classmethod
     def parse(cls, text: str) -> Line | None:
@@ -321,7 +325,7 @@ def _write_whole(path: Path, content: bytes) -> None:
 
 def _append(index: Path, line: Line) -> None:
     """Add a line in one write, so that lines of several dispatchers do not mix; a torn last line is ended first."""
-    text = json.dumps(asdict(line)).encode("ascii") + b"\n"
+    text = json.dumps(line.to_json()).encode("ascii") + b"\n"
     descriptor = os.open(index, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o664)
     try:
         size = os.fstat(descriptor).st_size

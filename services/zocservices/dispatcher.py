@@ -6,7 +6,6 @@ import copy
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,6 +51,7 @@ class Dispatcher(Service):
 
     name = "Dispatcher"
     queue = "processing_recipe"
+    outputs = ()
     accepts_plain_messages = True
 
     def start(self) -> None:
@@ -249,7 +249,13 @@ def _kept(step: Step) -> dict[str, str]:
 
 def _fields(line: Line) -> dict[str, Any]:
     """Return an index line as fields of a log record."""
-    fields = asdict(line)
-    del fields["time"], fields["recipe_ID"]
-    fields["request_user"], fields["request_host"] = fields.pop("user"), fields.pop("host")
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
+    return {
+        "dcid": line.dcid,
+        "recipes": list(line.recipes),
+        "beamline": line.beamline,
+        "visit": line.visit,
+        "request_user": line.user,
+        "request_host": line.host,
+        "parent_recipe_ID": line.parent_recipe_ID,
+        "supplied_recipe_ID": line.supplied,
+    }

@@ -17,8 +17,8 @@ from zocservices.filesystem import Calls
 
 LISTING_LIFE = 10.0
 """Seconds for which a file that was listed counts as there."""
-SMALL = 32
-"""Calls we always make one by one before a directory is listed."""
+SMALL = 128
+"""Calls we always make one by one before a directory is listed; more than a watch with the usual burst limit makes."""
 ENTRIES_PER_CALL = 4
 """So many entries of a listing cost what one call for a name costs, on a local disk; on a network more do."""
 MOST_CALLS = 2000
@@ -66,6 +66,7 @@ class Scanner:
 
         Less than there are when that would cost too many calls; never 0 then.
         """
+        self._forget_old()
         found = by_name = 0
         for start, end in _growing(first, last):
             for directory, names in files.between(start, end):
@@ -81,7 +82,7 @@ class Scanner:
         directory = self._remembered(path)
         listed: list[bool] = []
         there = asked = 0
-        probed = False
+        probed = full = False
         while True:
             if directory.names and not listed:
                 listed = list(map(directory.names.__contains__, names))
@@ -94,8 +95,8 @@ class Scanner:
             if there == len(names):
                 return there, asked
             if not probed:
-                probed = True
-                ahead = len(names) - there if calls.is_file(path + names[-1]) else 0
+                probed, full = True, calls.is_file(path + names[-1])
+            ahead = len(names) - there if full else 0
             if directory.worth_listing(ahead):
                 self._list(path, directory, calls)
                 listed = []
@@ -106,9 +107,13 @@ class Scanner:
             directory = self._directories[path] = Directory()
             self._forget_oldest()
         self._directories.move_to_end(path)
-        if directory.names and self._clock() - directory.listed_at > LISTING_LIFE:
-            directory.names = set()
         return directory
+
+    def _forget_old(self) -> None:
+        now = self._clock()
+        for directory in self._directories.values():
+            if directory.names and now - directory.listed_at > LISTING_LIFE:
+                directory.names = set()
 
     def _forget_oldest(self) -> None:
         names = sum(len(directory.names) for directory in self._directories.values())
@@ -155,7 +160,7 @@ def _growing(first: int, last: int) -> Iterator[tuple[int, int]]:
     while first < last:
         yield first, min(first + length, last)
         first += length
-        length *= 16
+        length = 16 * length if length > 1 else 2 * SMALL
 
 
 def runs(paths: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:

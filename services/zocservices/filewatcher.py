@@ -109,13 +109,13 @@ class FileWatcher(Service):
         step.send_to("finally", {**total, "success": outcome is Outcome.COMPLETE})
 
     def _look(self, watch: Watch, end: int) -> Look:
-        files, seen = watch.files, watch.progress.seen
+        files, seen, scanner = watch.files, watch.progress.seen, self._scanner
         if seen >= end:
             return Look(0, Calls(), "")
         root = mount_point(files.name(seen))
 
         def look(calls: Calls) -> Look:
-            found = self._scanner.count(files, seen, end, calls)
+            found = scanner.count(files, seen, end, calls)
             ends = sorted({seen, seen + found - 1}) if found else []
             statuses = [calls.status(files.name(index)) for index in ends]
             now = time.time()
@@ -124,6 +124,7 @@ class FileWatcher(Service):
         try:
             return self._file_systems.do(root, look)
         except Hanging as hanging:
+            self._scanner = Scanner()  # the old one belongs to the call that hangs
             raise Retry(f"file system {root} does not answer: {hanging}", RETRY_AFTER) from None
 
     def _announce(self, step: Step, watch: Watch, found: int, now: float) -> int:
