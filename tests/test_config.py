@@ -412,7 +412,7 @@ def test_the_local_stack_is_last_and_takes_changes_only_when_named(site: Writer,
     path = site(f"version: 1\nb:{STOMP}s: {{plugin: storage}}\nenvironments: {{default: [b], none: [s]}}\n")
     assert load(path, XDG_STATE_HOME=state).broker(changing=True).broker == "broker.example.org:61613"
     assert load(path, "local", XDG_STATE_HOME=state).broker(changing=True).broker == "127.0.0.1:61999"
-    with pytest.raises(ConfigError, match="'none' .* names no broker"):
+    with pytest.raises(ConfigError, match=r"'none' .* names no broker"):
         load(path, "none", XDG_STATE_HOME=state).broker(changing=False)
 
 
