@@ -266,6 +266,20 @@ def test_a_service_outlives_its_broker(own_scene, how):
     assert process.wait(LIVES) == 0
 
 
+def test_a_broker_killed_under_load_loses_nothing(own_scene):
+    scene = own_scene
+    total = 400
+    scene.put(*({"good": number} for number in range(total)))
+    processes = [scene.start(), scene.start("Eager")]
+    eventually(lambda: len(scene.look("out")) > 20, LIVES)
+    scene.broker.kill()
+    scene.broker.restart()
+    assert scene.link.wait_connected(LIVES)
+    eventually(lambda: {body["good"] for body in scene.bodies("out")} == set(range(total)), LIVES)
+    assert scene.letters() == []
+    assert [process.poll() for process in processes] == [None, None]
+
+
 def test_a_service_carries_on_when_a_frozen_broker_thaws(own_scene):
     scene = own_scene
     process = scene.start()

@@ -7,8 +7,9 @@ import sys
 import pytest
 
 from zoctools import Reject, Retry, Service, Unavailable, headers, testing
+from zoctools.errors import LoginRefused
 from zoctools.service import loop
-from zoctools.transport.contract import Destination, Outgoing
+from zoctools.transport.contract import Destination, Link, Outgoing
 from zoctools.transport.memory import ManualClock, MemoryBroker
 
 OUTPUT = {"output": {"next": 2}}
@@ -487,6 +488,20 @@ class TestLinks:
         assert [figures.consumers for figures in harness.broker.figures() if figures.name == "zocalo.work"] == [0]
         harness.advance(2)
         assert len(harness.outcomes) == 2
+
+
+    def test_a_login_refused_at_a_reconnect_ends_the_service(self):
+        stops = []
+
+        class Stopping(Doing):
+            def stop(self):
+                stops.append(1)
+
+        harness = testing.Harness(Stopping)
+        harness.transport.inbox.put(Link(False, 1, "broker:61613", 0.0, error="password is invalid", given_up=True))
+        with pytest.raises(LoginRefused, match="password is invalid"):
+            harness.loop.run()
+        assert stops == [1]
 
 
 class TestNoScheduler:

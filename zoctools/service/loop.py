@@ -115,6 +115,8 @@ class Loop:
         self._vitals.enter(Status.STARTING)
         self._consumers.hear(Audience(self._command_topic, self._obey))
         self.service.start()
+        consumed = ", ".join(self._consumers.queues) or "no queue"
+        _log.info("%s takes messages from %s at %s", self.service.name, consumed, self._transport.link.broker)
         self._vitals.enter(Status.IDLE)
 
     def run(self) -> None:
