@@ -102,6 +102,8 @@ class StompTransport:
         self._closed = threading.Event()
         self._numbers = itertools.count(1)
         self._subscriptions: dict[str, Subscription] = {}
+        self._unsettled: dict[str, set[str]] = {}
+        """What an ACK may name, of each subscription: ActiveMQ commits a transaction that acknowledges nothing."""
         self._browses: dict[str, Browse] = {}
         self._receipts: dict[str, Receipts] = {}
 
@@ -169,9 +171,10 @@ class StompTransport:
                 self._wire = None
                 problem = error
                 continue
-            self._set_link(Link(True, number, wire.name, time.monotonic()))
+            with self._changed:
+                self._resubscribe(wire)
+                self._set_link(Link(True, number, wire.name, time.monotonic()))
             wire.start()
-            self._resubscribe(wire)
             return
         raise problem
 
@@ -195,6 +198,7 @@ class StompTransport:
             if self._wire is not wire:
                 return
             self._wire = None
+            self._unsettled = {}
             waiting = [*self._receipts.values()]
             browsing = [*self._browses.values()]
         self._set_link(Link(False, wire.number, wire.name, time.monotonic(), error=text.one_line(why, 500)))
@@ -256,6 +260,8 @@ class StompTransport:
         subscription = self._subscriptions.get(identity)
         if subscription is not None:
             where = _destination(headers.get("destination", "")) or subscription.destination
+            if subscription.acknowledge:
+                self._unsettled.setdefault(identity, set()).add(headers.get("ack", ""))
             self.inbox.put(
                 Delivery(subscription, headers.get("message-id", ""), where, headers, frame.body, wire.number)
             )
@@ -341,6 +347,8 @@ class StompTransport:
         for delivery in acks:
             if delivery.link != wire.number:
                 raise StaleDelivery("the message came over an earlier link; the broker will deliver it again")
+            if delivery.headers.get("ack", "") not in self._unsettled.get(str(delivery.subscription.id), ()):
+                raise StaleDelivery("the message is settled already, or its subscription is closed")
         begin = f"BEGIN\n{in_transaction}\n\0\n".encode() if transaction else b""
         if frames:
             self._confirmed(wire, begin + b"".join(frames), wanted)
@@ -349,8 +357,11 @@ class StompTransport:
         ending = begin + _ending(acks, transaction, in_transaction, closing, last)
         if ending:
             self._confirmed(wire, ending, [last])
+        for delivery in acks:
+            self._unsettled.get(str(delivery.subscription.id), set()).discard(delivery.headers["ack"])
         for subscription in closing:
             self._subscriptions.pop(str(subscription.id), None)
+            self._unsettled.pop(str(subscription.id), None)
 
     # Subscriptions
 
@@ -372,10 +383,11 @@ class StompTransport:
         subscription = Subscription(
             next(self._numbers), destination, acknowledge, prefetch, exclusive, priority, selector, retroactive
         )
-        self._subscriptions[str(subscription.id)] = subscription
-        wire = self._wire
-        if wire is None or not self._link.connected:
-            return subscription
+        with self._changed:
+            self._subscriptions[str(subscription.id)] = subscription
+            wire = self._wire
+            if wire is None or not self._link.connected:
+                return subscription
         receipt = self._number("subscribed")
         receipts = self._expect([receipt])
         try:
@@ -410,7 +422,10 @@ class StompTransport:
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """Close a subscription; what it delivered and was not settled goes back to the broker, marked."""
-        if self._subscriptions.pop(str(subscription.id), None) is not None and self._link.connected:
+        with self._changed:
+            known = self._subscriptions.pop(str(subscription.id), None)
+            connected = self._link.connected
+        if known is not None and connected:
             self.settle((), (), closing=(subscription,))
 
     # Browsing
@@ -451,7 +466,7 @@ def _ending(
 ) -> bytes:
     """Return the frames that end a settle, the last but for what closes asking for the receipt; empty for none."""
     asked = f"receipt:{receipt}\n"
-    parts = [f"ACK\nid:{_ack_id(delivery)}\n{in_transaction}" for delivery in acks]
+    parts = [f"ACK\nid:{escape(delivery.headers['ack'])}\n{in_transaction}" for delivery in acks]
     if transaction:
         parts.append(f"COMMIT\n{in_transaction}")
     if parts:
@@ -460,11 +475,6 @@ def _ending(
     if closes and not parts:
         closes[-1] += asked
     return "".join(f"{part}\n\0\n" for part in (*parts, *closes)).encode()
-
-
-def _ack_id(delivery: Delivery) -> str:
-    """Return what an ACK names, escaped as it came: STOMP 1.2's `ack` header."""
-    return escape(delivery.headers.get("ack", delivery.message_id))
 
 
 @lru_cache(maxsize=1024)
