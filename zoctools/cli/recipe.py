@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
     from zoctools.logbook import Record
+
+
+_LIKE_AN_ID = re.compile(r"[0-9a-f-]{8,64}", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,16 +154,13 @@ def _recipe_or_record(session: Session, word: str, only_incoming: bool) -> Named
         unknown = error
     from zoctools import logbook
 
-    if not logbook.is_recipe_id(word) or (location := session.settings.logbook_location) is None:
+    location = session.settings.logbook_location
+    if not logbook.is_recipe_id(word) or location is None:
         raise unknown
     try:
         return logbook.Logbook(location).read(word)
-    except UsageError:
-        raise
     except ZocError as error:
-        if error.exit_code != ExitCode.NO:
-            raise
-        raise ZocError(f"there is no recipe {word!r}, and {error.message}", error.hint) from None
+        raise (error if _LIKE_AN_ID.fullmatch(word) else unknown) from None
 
 
 def _item(one: Named | Record, only_incoming: bool) -> dict[str, Any]:
