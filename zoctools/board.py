@@ -16,13 +16,14 @@ from enum import Enum
 from typing import Any
 
 from zoctools import text
-from zoctools.broadcast import Malformed, decode, read
+from zoctools.broadcast import Malformed, decode, read, says_it_waits
 from zoctools.service.status import EXPIRY, Status
 from zoctools.snapshot import Counts, Instance, ServiceClass, Snapshot, has_left
 from zoctools.transport.contract import Delivery, Event, Link, Refused
 
 FORGET_AFTER = 90.0
 FORGET_LEFT_AFTER = 10.0
+SWEEP_EVERY = 0.5
 SKEW_FROM = 5.0
 """Seconds by which a sender's clock may differ from the broker's before it is worth a word."""
 
@@ -48,6 +49,9 @@ class _Entry:
     service: str = ""
     service_class: str = ""
     task: str = ""
+    waiting: bool = False
+    counted: str = ""
+    """The service class it counts for as being here."""
     view: Instance | None = None
 
     def instance(self, host: str) -> Instance:
@@ -59,6 +63,7 @@ class _Entry:
                 service=self.service,
                 service_class=self.service_class,
                 task=self.task,
+                waiting=self.waiting,
                 heard=self.heard,
                 first_heard=self.first_heard,
                 state_since=self.state_since,
@@ -98,6 +103,9 @@ class StatusBoard:
         self._max_hosts = max_hosts
         self._lock = threading.Lock()
         self._entries: dict[str, _Entry] = {}
+        self._order: list[str] | None = None
+        self._swept = float("-inf")
+        self._here: dict[str, int] = {}
         self._most: dict[str, int] = {}
         self._last_heard: dict[str, float] = {}
         self._tally: dict[str, int] = dict.fromkeys(("heard", "outdated", "malformed", "overflow", "refused"), 0)
@@ -149,9 +157,8 @@ class StatusBoard:
         """Take the present counts as all there should be; classes with none left are no longer listed."""
         with self._lock:
             self._forget(self._now(self._clock()))
-            here = self._here()
             known = {entry.service_class for entry in self._entries.values()}
-            self._most = {name: here.get(name, 0) for name in self._most if name in known}
+            self._most = {name: self._here.get(name, 0) for name in self._most if name in known}
             self._last_heard = {name: self._last_heard[name] for name in self._most}
 
     def forget(self) -> tuple[Instance, ...]:
@@ -160,26 +167,33 @@ class StatusBoard:
             return tuple(self._forget(self._now(self._clock())))
 
     def snapshot(self, hosts: Collection[str] | None = None) -> Snapshot:
-        """The board as it is now, or only these hosts of it: instances sorted by name, class and host."""
+        """The board as it is now: instances sorted by name, class and host; or only these hosts of it, unsorted."""
         with self._lock:
             now = self._now(self._clock())
-            if hosts is None:
+            if hosts is None and now - self._swept >= SWEEP_EVERY:
                 self._forget(now)
-                instances = [entry.instance(host) for host, entry in self._entries.items()]
-            else:
-                instances = [self._entries[host].instance(host) for host in hosts if host in self._entries]
+            wanted = self._sorted() if hosts is None else [host for host in hosts if host in self._entries]
+            entries = self._entries
+            instances = tuple([entries[host].view or entries[host].instance(host) for host in wanted])
             classes = self._classes() if hosts is None else ()
             counts = Counts(
                 **self._tally, malformed_sample=self._samples["malformed"], refused_sample=self._samples["refused"]
             )
-            link, lost_at = self._link, self._lost_at
-        instances.sort(key=lambda each: (each.label.casefold(), each.service_class, each.host))
-        return Snapshot(tuple(instances), classes, counts, link, now, self._wall(), lost_at)
+            return Snapshot(instances, classes, counts, self._link, now, self._wall(), self._lost_at)
+
+    def _sorted(self) -> list[str]:
+        """The hosts in the order of their rows; sorted anew only when somebody came, left or changed the name."""
+        if self._order is None:
+            keyed = [
+                ((entry.task or entry.service or entry.service_class).casefold(), entry.service_class, host)
+                for host, entry in self._entries.items()
+            ]
+            self._order = [host for _name, _class, host in sorted(keyed)]
+        return self._order
 
     def _classes(self) -> tuple[ServiceClass, ...]:
-        here = self._here()
         return tuple(
-            ServiceClass(name, here.get(name, 0), most, self._last_heard[name])
+            ServiceClass(name, self._here.get(name, 0), most, self._last_heard[name])
             for name, most in sorted(self._most.items())
         )
 
@@ -197,7 +211,7 @@ class StatusBoard:
                 return Change.NOTHING
             heard = now - self._time_on_the_way(stamp)
             entry = self._entries[host] = _Entry(body, status, stamp, heard, heard, heard, expires)
-            change = Change.NEW
+            change, self._order = Change.NEW, None
         elif _outdated(entry.stamp, stamp):
             self._tally["outdated"] += 1
             return Change.NOTHING
@@ -207,7 +221,9 @@ class StatusBoard:
             entry.body, entry.status, entry.stamp, entry.expires = body, status, stamp, expires
             entry.heard, entry.view = now, None
         self._tally["heard"] += 1
+        entry.waiting = says_it_waits(message)
         self._name(entry, message)
+        self._count_class(entry, entry.service_class if status not in _GONE else "")
         return change
 
     def _name(self, entry: _Entry, message: Mapping[str, Any]) -> None:
@@ -217,6 +233,7 @@ class StatusBoard:
             entry.service = said.service or entry.service
             entry.service_class = said.service_class or entry.service_class
             entry.task = said.task or entry.task
+            self._order = None
         name = entry.service_class
         if not name:
             return
@@ -236,23 +253,30 @@ class StatusBoard:
         """The board's clock."""
         return (clock if self._down_since is None else min(clock, self._down_since)) - self._down_total
 
-    def _here(self) -> dict[str, int]:
-        """Count who is here, and remember the most there were at once."""
-        here: dict[str, int] = {}
-        for entry in self._entries.values():
-            if entry.service_class and entry.status not in _GONE:
-                here[entry.service_class] = here.get(entry.service_class, 0) + 1
-        for name, number in here.items():
-            if number > self._most.get(name, number):
-                self._most[name] = number
-        return here
+    def _count_class(self, entry: _Entry, name: str) -> None:
+        """Count an entry for this class as being here, and remember the most there were at once."""
+        if name == entry.counted:
+            return
+        if entry.counted:
+            self._here[entry.counted] -= 1
+            if not self._here[entry.counted]:
+                del self._here[entry.counted]
+        if name:
+            self._here[name] = self._here.get(name, 0) + 1
+            if name in self._most:
+                self._most[name] = max(self._most[name], self._here[name])
+        entry.counted = name
 
     def _forget(self, now: float) -> list[Instance]:
+        self._swept = now
         old = [
             host
             for host, entry in self._entries.items()
             if now - entry.heard > (FORGET_LEFT_AFTER if has_left(entry.status, entry.task) else FORGET_AFTER)
         ]
+        for host in old:
+            self._count_class(self._entries[host], "")
+        self._order = None if old else self._order
         return [self._entries.pop(host).instance(host) for host in old]
 
     def _count(self, what: str, sample: str = "") -> None:

@@ -128,6 +128,12 @@ def read(message: Mapping[str, Any]) -> Broadcast:
     )
 
 
+def says_it_waits(message: Mapping[str, Any]) -> bool:
+    """Whether a decoded broadcast names something it waits for."""
+    zoc = message.get("zoc")
+    return isinstance(zoc, dict) and _text(zoc.get("waiting_for")) != ""
+
+
 def _text(value: object) -> str:
     return value[:MAX_TEXT] if isinstance(value, str) else ""
 

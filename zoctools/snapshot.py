@@ -48,7 +48,8 @@ _MOODS: Mapping[int, Mood] = {
 class Instance:
     """One service process or task, as last heard; never changed once made.
 
-    `host` is host and process as broadcast: the key of the board and of the shutdown command. `heard`,
+    `host` is host and process as broadcast: the key of the board and of the shutdown command. `waiting` says that
+    `said.waiting_for` names something. `heard`,
     `first_heard` and `state_since` are of the board's clock, in seconds. `skew` is how far the sender's clock is
     ahead of the broker's, in seconds, when that is worth a word; `body` the broadcast as it came.
     """
@@ -58,6 +59,7 @@ class Instance:
     service: str
     service_class: str
     task: str
+    waiting: bool
     heard: float
     first_heard: float
     state_since: float
@@ -188,7 +190,7 @@ def state_word(status: int) -> str:
 
 
 def _is_waiting(instance: Instance) -> bool:
-    return not instance.left and instance.status != Status.ERROR and bool(instance.said.waiting_for)
+    return not instance.left and instance.status != Status.ERROR and instance.waiting
 
 
 def has_left(status: int, task: str) -> bool:

@@ -26,6 +26,8 @@ from zoctools.tui.widgets.title import TitleBar
 from zoctools.where import Value, Where
 
 REPAINTS_PER_SECOND = 4
+COUNT_EVERY = 1.0
+"""Seconds between two counts of who does what: that looks at every row, seen or not."""
 
 Wanted = Callable[[Mapping[str, Value]], bool] | None
 """Whether a row, given as field to value, may be shown at all; None shows all."""
@@ -69,6 +71,8 @@ class StatusScreen(Screen[None], inherit_bindings=False):
         self._paused: Snapshot | None = None
         self._paused_since = 0.0
         self._shot = board.snapshot()
+        self._counted = ""
+        self._counted_at = 0.0
         self._began = time.monotonic()
 
     def compose(self) -> ComposeResult:
@@ -174,6 +178,8 @@ class StatusScreen(Screen[None], inherit_bindings=False):
             return
         live = self._board.snapshot(()) if self._paused else self._board.snapshot()
         self._shot = self._paused or live
+        if time.monotonic() - self._counted_at >= COUNT_EVERY:
+            self._counted, self._counted_at = rows.counts_words(self._shot), time.monotonic()
         shown = self._rows()
         table = self.query_one(Table)
         table.mark({self._order.column: "▼" if self._order.falling else "▲"})
@@ -198,7 +204,7 @@ class StatusScreen(Screen[None], inherit_bindings=False):
         missing = rows.missing_words(self._shot)
         if missing:
             return Text(one_line(missing, 400), style=self._style("error"))
-        return Text(rows.counts_words(self._shot))
+        return Text(self._counted)
 
     def _note(self, live: Snapshot, shown: Sequence[rows.Row]) -> Text:
         """The line below the table: what keeps it from showing everything as it is now."""
@@ -218,7 +224,7 @@ class StatusScreen(Screen[None], inherit_bindings=False):
         if self.query_one("#filter").display:
             words.append(("enter keeps the filter, esc leaves it out", ""))
         if rows.missing_words(self._shot):
-            words.append((f"{rows.counts_words(self._shot)} · x accepts what is missing", ""))
+            words.append((f"{self._counted} · x accepts what is missing", ""))
         if not words and live.link is not None and live.link.error and not live.link.connected:
             words.append((live.link.error, "error"))
         line = Text(no_wrap=True, overflow="ellipsis")
@@ -250,4 +256,4 @@ class StatusScreen(Screen[None], inherit_bindings=False):
         """Change a line only when it says something else."""
         line = self.query_one(selector, Static)
         if line.content != text:
-            line.update(text)
+            line.update(text, layout=False)

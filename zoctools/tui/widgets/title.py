@@ -35,7 +35,7 @@ class TitleBar(Horizontal):
         """Say where we are and how the link is; `look` is ``good``, ``warn`` or ``bad``."""
         if (where, link, look) != self._shown:
             self._shown = (where, link, look)
-            self.query_one("#where", Static).update(Text(f"zoc status · {one_line(where, 200)}"))
+            self.query_one("#where", Static).update(Text(f"zoc status · {one_line(where, 200)}"), layout=False)
             state = self.query_one("#link", Static)
             state.set_classes(look)
             state.update(Text(one_line(link, 100)))
