@@ -489,7 +489,6 @@ class TestLinks:
         harness.advance(2)
         assert len(harness.outcomes) == 2
 
-
     def test_a_login_refused_at_a_reconnect_ends_the_service(self):
         stops = []
 

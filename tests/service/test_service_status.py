@@ -42,7 +42,7 @@ class Scene:
 def test_the_broadcast_has_every_field_of_the_wire_and_one_of_ours():
     scene = Scene(extra={"tag": "mytag", "cluster_JOB_ID": "12"}, memory=lambda: 4096)
     scene.vitals.queues = ("zocalo.archive",)
-    scene.vitals.waiting_for = "mail server"
+    scene.vitals.wait_for("away", "mail server")
     scene.vitals.enter(Status.PROCESSING, "recipe-7")
     scene.vitals.note(0.25, handled=True, failed=False)
     scene.vitals.note(None, handled=False, failed=True)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from zoctools.cli import output
 from zoctools.cli.context import Session, run
 from zoctools.cli.main import zoc
-from zoctools.errors import ConfigError, ExitCode, ZocError
+from zoctools.errors import ConfigError, ExitCode, UsageError, ZocError
 
 if TYPE_CHECKING:
     from zoctools.settings import StompSettings
@@ -176,6 +176,20 @@ def _shutdown(given: argparse.Namespace, call: Call) -> int:
     return code
 
 
+def _service(given: argparse.Namespace, call: Call) -> int:
+    from zoctools.service import registry
+
+    names = list(registry.installed())
+    if not given.service:
+        print(f"zoc.service: error: Please specify a service name. Known services: {', '.join(names)}", file=sys.stderr)
+        return ExitCode.USAGE
+    try:
+        name = registry.meant(given.service, names)
+    except UsageError as error:
+        return _refuse(f"{error.message}\nPlease specify a valid service name. Known services: {', '.join(names)}")
+    return call.run("--", name)
+
+
 TOOLS: Mapping[str, Tool] = {
     "zoc.go": Tool(
         "go",
@@ -202,6 +216,21 @@ TOOLS: Mapping[str, Tool] = {
         ),
         _pickup,
         always=("--yes",),
+    ),
+    "zoc.service": Tool(
+        "service",
+        (
+            Option("-s --service", "", "SVC", "service to run"),
+            Option("-q --queue", "--queue", "QUEUE", "consume this queue in place of the service's main one"),
+            Option("-v --verbose", "--verbose", "", "log every message handled"),
+            Option("-d --debug", "--verbose", "", "log more"),
+            Option("-r --restart", "--restart", "", "start the service again when it fails"),
+            Option("--tag", "--tag", "TAG", "shown in the status"),
+            Option("--liveness", "--liveness", "", "answer HTTP while the service is well"),
+            Option("--liveness-port", "--liveness-port", "PORT", "where"),
+            Option("--liveness-timeout", "--liveness-timeout", "SECONDS", "time the service may take"),
+        ),
+        _service,
     ),
     "zoc.shutdown": Tool(
         "shutdown",
@@ -319,6 +348,11 @@ def go() -> None:
 def pickup() -> None:
     """Entry point of ``zoc.pickup``."""
     sys.exit(main("zoc.pickup"))
+
+
+def service() -> None:
+    """Entry point of ``zoc.service``."""
+    sys.exit(main("zoc.service"))
 
 
 def shutdown() -> None:

@@ -87,8 +87,7 @@ class Loop:
         self._hands = Hands()
         self._agenda = Agenda()
         self._commands: deque[Delivery] = deque()
-        self._notes: dict[str, str] = {}
-        self._pause = FIRST_PAUSE
+        self._away, self._pause = "", FIRST_PAUSE
         self._refusal: LoginRefused | None = None
         self._leaving, self._why = False, ""
         self._consumers = Consumers(transport)
@@ -138,6 +137,8 @@ class Loop:
     def turn(self, patience: float) -> bool:
         """Do one thing, waiting up to `patience` seconds for something to do; returns whether there was any."""
         self._collect(self._rest(patience))
+        if self._leaving:
+            return False
         if self._commands:
             self._hear(self._commands.popleft())
             return True
@@ -204,12 +205,12 @@ class Loop:
                 self._on_link(event)
             case Refused(error):
                 _log.error("the broker refuses: %s", text.one_line(error, 500))
-                self._note("refused", f"the broker, which refuses: {text.one_line(error, 200)}")
+                self._vitals.wait_for("refused", f"the broker, which refuses: {text.one_line(error, 200)}")
 
     def _on_link(self, link: Link) -> None:
         """Forget what came over an earlier link: the broker has taken it back."""
-        self._note("refused", "")
-        self._note("link", "" if link.connected else f"the broker {link.broker}")
+        self._vitals.wait_for("refused", "")
+        self._vitals.wait_for("link", "" if link.connected else f"the broker {link.broker}")
         self._forget(lambda delivery: not link.connected or delivery.link != link.number)
         if link.given_up:
             self._refusal = LoginRefused(link.error, "check username and password")
@@ -279,9 +280,8 @@ class Loop:
     # Early messages, messages that are stuck, and services that wait
 
     def _park(self, early: Parked) -> None:
-        if "scheduler" not in self._notes:
+        if self._vitals.wait_for("scheduler", NO_SCHEDULER):
             _log.warning(NO_SCHEDULER)
-            self._note("scheduler", NO_SCHEDULER)
         self._hands.parked.append(early)
         self._agenda.at(self._clock.steady() + early.due - self._clock.wall(), partial(self._unpark, early))
 
@@ -295,7 +295,7 @@ class Loop:
     def _stick(self, acks: list[Delivery], result: Result, pause: float = FIRST_PAUSE) -> None:
         """Keep messages whose dead letters are refused, and try again later."""
         _log.critical("a message cannot even be dead-lettered, it stays here unsettled: %s", result.words)
-        self._note("stuck", f"a broker that takes dead letters: {text.one_line(result.words, 200)}")
+        self._vitals.wait_for("stuck", f"a broker that takes dead letters: {text.one_line(result.words, 200)}")
         self._agenda.at(self._clock.steady() + pause, partial(self._unstick, acks, result, pause))
 
     def _unstick(self, acks: list[Delivery], earlier: Result, pause: float) -> None:
@@ -303,17 +303,18 @@ class Loop:
         if result.fate is Fate.STUCK:
             self._stick(acks, result, min(pause * 2, LONGEST_PAUSE))
         else:
-            self._note("stuck", "")
+            self._vitals.wait_for("stuck", "")
 
     def _wait_for(self, what: str, probe: Probe | None) -> None:
         """Pause: every queue is closed by now or closes here, nothing is in hand, and a probe says when to resume."""
-        if "away" in self._notes or self._leaving:
+        if self._leaving or self._away:
             return
+        self._away = what or "something"
+        self._vitals.wait_for("away", self._away)
         if not self._consumers.paused:
             self._settler.depart([], [], lambda _: [])
         self._forget(lambda delivery: delivery.subscription.acknowledge)
-        _log.warning("paused until it is back: %s", what)
-        self._note("away", what)
+        _log.warning("paused until it is back: %s", self._away)
         self._look_again(probe)
 
     def _look_again(self, probe: Probe | None) -> None:
@@ -325,24 +326,18 @@ class Loop:
         if not self._transport.link.connected or (probe is not None and not _is_back(probe)):
             self._look_again(probe)
             return
-        _log.info("resumed: %s may be back", self._notes.get("away", ""))
-        self._note("away", "")
+        _log.info("resumed: %s may be back", self._away)
+        self._away = ""
+        self._vitals.wait_for("away", "")
         try:
             self._consumers.resume()
         except ZocError as error:
-            self._note("refused", text.one_line(error.message, 200))
+            self._vitals.wait_for("refused", text.one_line(error.message, 200))
             _log.error("a queue cannot be consumed again: %s", text.one_line(error.message, 500))
 
     def _give_back(self) -> None:
         self._settler.depart([], [], lambda _: [])
         self._hands.drop(lambda delivery: True)
-
-    def _note(self, about: str, words: str) -> None:
-        """Say in the status what is waited for; no words: no more."""
-        self._notes.pop(about, None)
-        if words:
-            self._notes[about] = words
-        self._vitals.waiting_for = "; ".join(self._notes.values())
 
     # What the service asks for
 
@@ -394,7 +389,7 @@ class Loop:
 
     def waits_for(self, what: str) -> None:
         """Show in the status what a handler is waiting for."""
-        self._note("handler", what)
+        self._vitals.wait_for("handler", what)
 
 
 def _is_back(probe: Probe) -> bool:

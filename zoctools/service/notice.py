@@ -48,7 +48,7 @@ class Notice:
                 transport = self._opened()
             if transport is None:
                 continue
-            self._vitals.waiting_for = words or ""
+            self._vitals.wait_for("child", words or "")
             broadcast(transport, self._vitals.statement(Status.ERROR if words else Status.TEARDOWN))
             if not words:
                 transport.close()

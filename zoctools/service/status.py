@@ -140,7 +140,7 @@ class Vitals:
         self.name = name
         self.service_class = service_class
         self.queues: Sequence[str] = ()
-        self.waiting_for = ""
+        self._waits: dict[str, str] = {}
         self.fields: Mapping[str, Any] = {}
         """The last announcement as fields of a log record."""
         self._version = version
@@ -167,6 +167,17 @@ class Vitals:
                     self._glimpsed = status
                 if self._announced == Status.IDLE or status not in _WORK:
                     self._changed.notify_all()
+
+    def wait_for(self, about: str, words: str) -> bool:
+        """Say what is waited for, one entry for each `about`; no words: no more. Returns whether that is news."""
+        news = self._waits.get(about, "") != words
+        self._waits = {**self._waits, about: words} if words else {k: v for k, v in self._waits.items() if k != about}
+        return news
+
+    @property
+    def waiting_for(self) -> str:
+        """All that is waited for, in one line."""
+        return "; ".join(self._waits.values())
 
     def note(self, wait: float | None, *, handled: bool, failed: bool) -> None:
         """Note one message: the seconds it had waited, and what became of it."""
