@@ -520,6 +520,20 @@ class TestNoScheduler:
         assert len(harness.outcomes) == 3
         assert len(harness.dead_letters()) == 1
 
+    def test_it_does_not_keep_the_others_from_us(self):
+        harness = self.make()
+        for payload in ("retry", "retry", "fail", "fine"):
+            harness.put(payload, node=OUTPUT)
+        harness.settle()
+        assert harness.messages("node-2") == [{"from": "fine"}]
+        harness.advance(40)
+        harness.put("another", node=OUTPUT)
+        harness.settle()
+        assert [message["from"] for message in harness.messages("node-2")] == ["fine", "another"]
+        assert len(harness.dead_letters()) == 1
+        harness.leave()
+        assert harness.messages("work") == ["retry", "retry"]
+
     def test_leaving_hands_it_back_with_the_rest_of_its_delay(self):
         harness = self.make()
         harness.put("retry", node=OUTPUT)

@@ -10,6 +10,9 @@ from zoctools.errors import ZocError
 from zoctools.service.service import Handler, Listener
 from zoctools.transport.contract import Delivery, Destination, Kind, Subscription, Transport
 
+MOST_PLACES = 100
+"""Subscriptions of one consumer, when a broker without scheduler has us keep its delayed messages."""
+
 
 @dataclass(frozen=True, slots=True)
 class Consumer:
@@ -62,6 +65,13 @@ class Consumers:
         """Return who a delivery is for; None when its subscription is closed."""
         found = self._open.get(delivery.subscription.id)
         return found[1] if found else None
+
+    def make_room(self, consumer: Consumer, kept: int) -> None:
+        """Subscribe once more where the `kept` unsettled messages of a consumer leave no room for others."""
+        places = [mine.prefetch for mine, theirs in self._open.values() if theirs is consumer]
+        if kept >= sum(places) and len(places) < MOST_PLACES:
+            with suppress(ZocError):
+                self._subscribe(consumer)
 
     def open_queues(self) -> list[Subscription]:
         """Return the queue subscriptions that are open."""

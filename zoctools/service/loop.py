@@ -234,7 +234,7 @@ class Loop:
         elif delivery.redelivered and self.service.counts_deaths and not self._hands.was_ours(delivery):
             self._desk.count_death(delivery)
         elif copies.due(delivery, now) > now:
-            self._park(Parked(delivery, copies.due(delivery, now)))
+            self._park(Parked(delivery, copies.due(delivery, now)), consumer)
         else:
             self._handle(delivery, consumer)
 
@@ -279,10 +279,13 @@ class Loop:
 
     # Early messages, messages that are stuck, and services that wait
 
-    def _park(self, early: Parked) -> None:
+    def _park(self, early: Parked, consumer: Consumer) -> None:
+        """Keep a message until its time, without keeping the others of its queue from us."""
         if self._vitals.wait_for("scheduler", NO_SCHEDULER):
             _log.warning(NO_SCHEDULER)
         self._hands.parked.append(early)
+        kept = sum(self._consumers.of(parked.delivery) is consumer for parked in self._hands.parked)
+        self._consumers.make_room(consumer, kept)
         self._agenda.at(self._clock.steady() + early.due - self._clock.wall(), partial(self._unpark, early))
 
     def _unpark(self, early: Parked) -> None:
