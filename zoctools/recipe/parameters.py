@@ -256,12 +256,12 @@ class Filling:
 
     def _replaced(self, field: Field | Fault) -> Any:
         """Return the value of a field. A specification has no effect, but what it names must be there."""
+        values = []
         for part in (field, *_inner(field)):
             if isinstance(part, Fault):
                 raise Unfillable(part.why)
-            self._lookup(part)
-        assert isinstance(field, Field)
-        return _converted(self._lookup(field), field.conversion)
+            values.append(_converted(self._lookup(part), part.conversion))
+        return values[0]
 
     def _copied(self, value: Any) -> Any:
         """Return a JSON value with its objects and lists copied, counted before it is."""
