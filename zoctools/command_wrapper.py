@@ -42,7 +42,7 @@ class Result:
 
 
 class CommandWrapper(Wrapper):
-    """Runs one program: see the text at the top of this module."""
+    """Runs any program, as the task's job_parameters describe it."""
 
     def run(self) -> bool:
         """Run the program, judge it, and record its files; a failed program's files are recorded too."""

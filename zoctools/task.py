@@ -26,7 +26,7 @@ from zoctools.settings import Settings
 from zoctools.stop import Stop
 from zoctools.text import duration, one_line
 from zoctools.transport.contract import MAX_BODY, Delivery, Outgoing, Transport
-from zoctools.wrapper import Failed, Wrapper, WrapperClass
+from zoctools.wrapper import Failed, Wrapper
 
 _log = logging.getLogger(__name__)
 
@@ -229,7 +229,7 @@ class Task:
     def __init__(
         self,
         name: str,
-        make: WrapperClass,
+        make: type[Wrapper],
         file: TaskFile | None,
         transport: Transport,
         settings: Settings | None = None,

@@ -20,14 +20,21 @@ A stop (SIGTERM, Ctrl-C, `zoc shutdown`) raises `Stopped` in `run`; what must no
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+
+from zoctools.errors import UsageError
+from zoctools.text import one_line
 
 if TYPE_CHECKING:
     from zoctools.recipe.step import Step
     from zoctools.settings import Settings
+
+GROUP = "zoctools.wrappers"
 
 
 class Failed(Exception):
@@ -148,5 +155,48 @@ class Wrapper:
         self.step.send_to("completed", payload)
 
 
-WrapperClass = Callable[..., Wrapper]
-"""A wrapper class, called as ``WrapperClass(step, settings, surroundings)``."""
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One installed wrapper as ``zoc wrap --list`` shows it; `problem` says why it cannot be loaded."""
+
+    name: str
+    summary: str = ""
+    problem: str = ""
+
+
+def installed() -> dict[str, EntryPoint]:
+    """Return the entry points of the group ``zoctools.wrappers`` by name, sorted."""
+    return {entry.name: entry for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name)}
+
+
+def load(name: str) -> type[Wrapper]:
+    """Return the wrapper class of this name; raises `UsageError` with what there is."""
+    entries = installed()
+    if name not in entries:
+        there_are = f"installed are: {', '.join(entries)}" if entries else "no wrappers are installed"
+        raise UsageError(f"there is no wrapper '{one_line(name, 60)}'", there_are)
+    return _loaded(entries[name])
+
+
+def listed() -> list[Listed]:
+    """Return all installed wrappers; one that cannot be loaded is listed with the reason."""
+    found = []
+    for entry in installed().values():
+        try:
+            summary = (_loaded(entry).__doc__ or "").strip().partition("\n")[0]
+        except UsageError as error:
+            found.append(Listed(entry.name, problem=error.message))
+        else:
+            found.append(Listed(entry.name, summary))
+    return found
+
+
+def _loaded(entry: EntryPoint) -> type[Wrapper]:
+    try:
+        wrapper = entry.load()
+    except Exception as error:
+        what = f"{type(error).__name__}: {one_line(error, 300)}"
+        raise UsageError(f"wrapper {entry.name} cannot be loaded from {entry.value}: {what}") from error
+    if not (isinstance(wrapper, type) and issubclass(wrapper, Wrapper)):
+        raise UsageError(f"wrapper {entry.name}: {entry.value} is not a zoctools wrapper class")
+    return wrapper

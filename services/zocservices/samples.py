@@ -84,7 +84,7 @@ class SampleTxn(Service):
 
 
 class SampleWrapper(Wrapper):
-    """Waits for twice ten seconds, or twice ``seconds`` of the job parameters, and says so in between."""
+    """Waits for twice ten seconds, or twice the job parameter "seconds", and says so in between."""
 
     def run(self) -> bool:
         """Do the task; returning True is success."""

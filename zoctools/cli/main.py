@@ -25,6 +25,7 @@ class Entry(NamedTuple):
 
 TABLE = (
     Entry("service", "zoctools.cli.service:service", "run a service, list what is installed", "Run", changing=True),
+    Entry("wrap", "zoctools.cli.wrap:wrap", "run one task of a recipe, as a cluster job does", "Run", changing=True),
     Entry("shutdown", "zoctools.cli.shutdown:shutdown", "stop services", "Run", changing=True),
     Entry("go", "zoctools.cli.go:go", "start recipes for a data collection", "Drive", changing=True),
     Entry(
