@@ -6,6 +6,7 @@ stderr and an exit code; `Command.main` goes through it too, so a test runner se
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import sys
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 BROKEN_PIPE = 141
 """What a shell reports for a program that wrote to a closed pipe."""
+UNWRITABLE = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Errors of writing that are nobody's defect."""
 
 
 def open_stomp(settings: StompSettings) -> Transport:
@@ -204,6 +207,8 @@ class Group(click.Group):
     """A noun with its verbs; changing verbs are not listed where ZOC_READONLY is set."""
 
     command_class = Command
+    group_class = type
+    """Nouns inside a noun are of the same class."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs["params"] = [*(kwargs.get("params") or []), *global_options()]
@@ -249,9 +254,11 @@ def run(cli: click.Command, words: Sequence[str], session: Session | None = None
         code = _call(cli, list(words), session or Session(), prog_name)
         sys.stdout.flush()
     except BrokenPipeError:
-        return _pipe_closed()
+        _abandon_output()
+        return BROKEN_PIPE
     except OSError as error:
-        _say_error(f"cannot write to standard output: {error.strerror}", "")
+        _say_error(f"cannot write the output: {error.strerror}", "")
+        _abandon_output()
         return ExitCode.NO
     return code
 
@@ -267,8 +274,10 @@ def _call(cli: click.Command, words: list[str], session: Session, prog_name: str
         _traceback_wanted()
         click.echo("zoc: interrupted", err=True)
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        raise
+    except OSError as error:
+        if error.errno in UNWRITABLE:
+            raise
+        return _internal(error)
     except NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         return ExitCode.USAGE
@@ -283,12 +292,14 @@ def _call(cli: click.Command, words: list[str], session: Session, prog_name: str
         _say_error(error.message, error.hint)
         return error.exit_code
     except Exception as error:
-        _traceback_wanted()
-        _say_error(
-            f"internal error: {type(error).__name__}: {error}",
-            "this is a defect of zoctools; ZOC_DEBUG=1 shows the traceback",
-        )
-        return ExitCode.INTERNAL
+        return _internal(error)
+
+
+def _internal(error: Exception) -> ExitCode:
+    _traceback_wanted()
+    hint = "this is a defect of zoctools; ZOC_DEBUG=1 shows the traceback"
+    _say_error(f"internal error: {type(error).__name__}: {error}", hint)
+    return ExitCode.INTERNAL
 
 
 def _say_error(message: str, hint: str) -> None:
@@ -304,7 +315,6 @@ def _traceback_wanted() -> None:
         click.echo(text.clean(traceback.format_exc()), err=True, nl=False)
 
 
-def _pipe_closed() -> int:
-    """Nobody reads what we write: be quiet, also when Python closes stdout at exit."""
+def _abandon_output() -> None:
+    """Nobody takes what we write: be quiet about the rest of it, also when Python closes stdout at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return BROKEN_PIPE
