@@ -15,7 +15,7 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -158,23 +158,33 @@ def test_a_broker_that_is_not_there_is_waited_for_in_sight(tmp_path: Path) -> No
         shown.close()
 
 
-def test_a_dumb_terminal_gets_the_table(busy_site: dict[str, str]) -> None:
-    shown = Terminal((*ZOC, "status", "--listen", "1.5"), {**busy_site, "TERM": "dumb"})
+def test_a_broker_that_goes_away_is_waited_for_in_sight(
+    private_activemq: Callable[..., ActiveMQ], tmp_path: Path
+) -> None:
+    broker = private_activemq("minimal")
+    shown = Terminal((*ZOC, "status"), site(tmp_path, broker.stomp_port))
     try:
+        shown.read_until(b"Nobody has spoken yet")
+        broker.kill()
+        shown.read_until(b"OUR LINK IS DOWN")
+        shown.written = b""
+        broker.restart()
+        shown.read_until(b"Nobody has spoken yet")
+        shown.type(b"q")
         assert shown.ends() == 0
+        assert b"was lost" not in shown.written
     finally:
         shown.close()
-    assert b"Dispatcher" in shown.written
-    assert b"\x1b" not in shown.written
 
 
-def test_a_dumb_terminal_is_not_drawn_on(busy_site: dict[str, str]) -> None:
+def test_a_dumb_terminal_gets_the_table_instead(busy_site: dict[str, str]) -> None:
     shown = Terminal((*ZOC, "status"), {**busy_site, "TERM": "dumb"})
     try:
         shown.read_until(b"cannot show the screen")
         assert shown.ends(60) == 0
     finally:
         shown.close()
+    assert b"Dispatcher" in shown.written
     assert b"\x1b" not in shown.written
 
 

@@ -68,7 +68,12 @@ def dead_letters(figures: Figures | None, namespace: str) -> Finding:
         return ok(what, "none", total=0)
     named = ", ".join(f"{queue.name} {queue.dead_letters}" for queue in with_some[:3])
     more = f" and {text.count(len(with_some) - 3, 'more queue')}" if len(with_some) > 3 else ""
-    return warn(what, f"{total}: {named}{more}", "the cause is in the headers of each; put them back with the reinject of your Zocalo", total=total)
+    return warn(
+        what,
+        f"{total}: {named}{more}",
+        "the cause is in the headers of each; put them back with the reinject of your Zocalo",
+        total=total,
+    )
 
 
 def recipes(settings: Settings) -> Finding:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 from collections.abc import Callable
 from typing import ClassVar
@@ -48,7 +49,11 @@ class ZocApp(App[None], inherit_bindings=False):
 
 
 def run_status(transport: Transport, title: str, broker: str, wanted: Wanted) -> int:
-    """Show the live status screen until it is left; returns the exit code, raises `LoginRefused`."""
+    """Show the live status screen until it is left; returns the exit code, raises `LoginRefused`.
+
+    Log records nobody else takes are dropped: printed, they would stand across the screen, which says the same.
+    """
+    logging.getLogger("zoctools").addHandler(logging.NullHandler())
     board = StatusBoard()
     app = ZocApp(lambda: StatusScreen(board, title, wanted))
     listener = StatusListener(transport, board, broker, on_refused=app.fail)
