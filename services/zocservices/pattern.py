@@ -57,8 +57,10 @@ def whole_number(parameters: Mapping[str, Any], key: str, default: int | None = 
     value = parameters.get(key, default)
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,15}", value.strip()):
         return int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**15:
-        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        if 0 <= value < 10**15:
+            return value
+        raise Reject(f"parameter {key} is {'negative' if value < 0 else 'far too large'}")
     if key not in parameters and default is None:
         raise Reject(f"parameter {key} is missing")
     raise Reject(f"parameter {key} is not a whole number: {one_line(repr(value), 80)}")
