@@ -33,7 +33,8 @@ class Heartbeat:
         self._thread.start()
 
     def say(self, status: Status) -> None:
-        """Broadcast a status now."""
+        """Broadcast a status now, and none that came before it any more."""
+        self._vitals.enter(status)
         broadcast(self._transport, self._vitals.statement(status))
 
     def stop(self) -> None:
