@@ -84,6 +84,12 @@ def test_nobody_is_trusted_without_an_authority(guarded: ActiveMQ, tmp_path: Pat
             StompTransport(secure(guarded, tls)).connect()
 
 
+def test_a_missing_certificate_file_is_named(guarded: ActiveMQ, tmp_path: Path) -> None:
+    for tls in (TlsSettings(ca=tmp_path / "gone.pem"), TlsSettings(ca=guarded.ca, certificate=tmp_path / "gone.pem")):
+        with pytest.raises(Unreachable, match=r"no such file: .*gone\.pem"):
+            StompTransport(secure(guarded, tls)).connect()
+
+
 def test_a_certificate_for_another_host_is_refused(guarded: ActiveMQ) -> None:
     with pytest.raises(Unreachable, match="certificate is not trusted"):
         StompTransport(secure(guarded, TlsSettings(ca=guarded.ca), host="127.0.0.1")).connect()

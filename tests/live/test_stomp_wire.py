@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -102,6 +106,34 @@ def test_a_settle_cut_anywhere_is_done_or_not_done_and_never_half(
             outcome = attempt.outcome()
             assert outcome in (([b"in"], []), ([], [b"out"])), f"cut {direction} after {point} of {length} bytes"
             assert not confirmed or outcome == ([], [b"out"])
+
+
+@pytest.mark.parametrize("step", range(5))
+def test_a_process_killed_between_two_steps_of_a_settle_loses_and_halves_nothing(
+    activemq: ActiveMQ, connect: Connect, step: int
+) -> None:
+    observer, source, target = connect(activemq.stomp_port), fresh("from"), fresh("to")
+    observer.send(Outgoing(source, b"in"))
+    command = [
+        sys.executable,
+        str(Path(__file__).parents[1] / "support" / "killed.py"),
+        str(activemq.stomp_port),
+        source.name,
+        target.name,
+        str(step),
+    ]
+    ended = subprocess.run(command, timeout=60, check=False).returncode
+    assert ended == (0 if step == 4 else -signal.SIGKILL)
+
+    def at_rest() -> tuple[list[bytes], list[bytes]] | None:
+        outcome = bodies(observer, source), bodies(observer, target)
+        return outcome if outcome in (([b"in"], []), ([], [b"out"])) else None
+
+    outcome = eventually(at_rest)
+    if step <= 2:
+        assert outcome == ([b"in"], [])
+    if step == 4:
+        assert outcome == ([], [b"out"])
 
 
 def test_each_half_of_a_settle_is_one_write(
@@ -250,6 +282,29 @@ def test_a_message_for_no_subscription_is_counted_and_passed_over(connect: Conne
         assert transport.link.connected
 
 
+def test_the_last_words_of_a_broker_explain_why_it_hung_up(connect: Connect) -> None:
+    with FakeBroker([CONNECTED, AWAIT, b"ERROR\nmessage:The maximum header length was exceeded\n\n\0", None]) as broker:
+        transport = connect(broker.port)
+        transport.broadcast(Outgoing(Destination.topic("hello"), b"x"))
+        lost = eventually(lambda: [link for link in links(transport) if not link.connected])
+        assert "maximum header length" in lost[0].error
+
+
+def test_the_receiver_thread_cannot_send(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    raised: list[Exception] = []
+
+    def answer(transport: StompTransport, wire: Wire, frame: object) -> None:
+        try:
+            wire.send(b"\n")
+        except RuntimeError as error:
+            raised.append(error)
+
+    monkeypatch.setattr(StompTransport, "_take_message", answer)
+    with FakeBroker([CONNECTED, AWAIT, b"MESSAGE\nsubscription:1\nmessage-id:1\n\nx\0"]) as broker:
+        connect(broker.port).broadcast(Outgoing(Destination.topic("hello"), b"x"))
+        eventually(lambda: raised)
+
+
 def test_a_refused_login_is_not_tried_for_ever(connect: Connect) -> None:
     refusal = b"ERROR\nmessage:java.lang.SecurityException: User name [x] or password is invalid.\n\n\0"
     with FakeBroker([CONNECTED, None], [refusal, None]) as broker:
@@ -282,6 +337,18 @@ def test_who_is_no_broker_is_named(answer: list[bytes | None], said: str) -> Non
             transport.connect()
         assert said in caught.value.message
         assert f"127.0.0.1:{broker.port}" in caught.value.message
+
+
+def test_a_host_name_that_cannot_be_one_is_said_so() -> None:
+    with pytest.raises(Unreachable, match="not a host and port"):
+        StompTransport(StompSettings((("a" * 70 + ".example", 61613),))).connect()
+
+
+def test_the_password_is_in_no_log(connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    with FakeBroker([CONNECTED]) as broker:
+        connect(broker.port, username="zoc", password="s3cret")
+    assert "s3cret" not in caplog.text
 
 
 def test_nobody_there_is_said_in_one_line() -> None:

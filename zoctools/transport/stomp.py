@@ -283,7 +283,7 @@ class StompTransport:
         if receipts is not None:
             receipts.refuse(words)
         else:
-            wire.error = wire.error or f"the broker says: {words}"
+            wire.broker_said(words)
             self.inbox.put(Refused(words))
 
     # Receipts

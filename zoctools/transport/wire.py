@@ -11,7 +11,9 @@ UNSUBSCRIBE. Replaced, because that is where the time goes or where errors get l
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import select
 import socket
 import ssl
@@ -20,17 +22,26 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from stomp.protocol import Protocol12
-from stomp.transport import Transport as StompPyTransport
-
 from zoctools import text
 from zoctools.broker.frames import HEARTBEAT, Frame, FrameError, FrameReader
 from zoctools.config import StompSettings, TlsSettings
 from zoctools.errors import LinkLost, LoginRefused, TransportError, Unreachable
 
+# Importing stomp.py asks the name server who we are, three times; when that server is away at night, we would wait.
+os.environ.setdefault("STOMP_SKIP_HOSTNAME_SCAN", "1")
+
+from stomp.protocol import Protocol12
+from stomp.transport import Transport as StompPyTransport
+
+# We say what it logs ourselves, and its debug lines hold the password.
+logging.getLogger("stomp.py").setLevel(logging.CRITICAL)
+
 RECEIVE_BYTES = 262_144
 SILENCE = 2.5
 """Heart-beats that may be missing before the link counts as dead."""
+RECENT = 5.0
+"""Seconds in which an ERROR of the broker explains that it closed the connection."""
+_QUICKACK = getattr(socket, "TCP_QUICKACK", None)
 _LOGIN_WORDS = ("securityexception", "password", "user name", "credential", "authenticat", "access refused", "denied")
 
 _log = logging.getLogger("zoctools.transport")
@@ -64,6 +75,8 @@ class Wire(StompPyTransport):
         self._early: list[Frame] = []
         self._beats = (0.0, 0.0)
         self._heard = self._wrote = time.monotonic()
+        self._said = ("", 0.0)
+        self._receiver: threading.Thread | None = None
         beat = int(settings.heartbeat * 1000)
         self.protocol = Protocol12(self, heartbeats=(beat, beat))
 
@@ -103,12 +116,15 @@ class Wire(StompPyTransport):
     def start(self) -> None:
         """Read from now on, and send heart-beats."""
         self._heard = self._wrote = time.monotonic()
-        self._run("receiver", self._receive_frames)
+        self._receiver = self._run("receiver", self._receive_frames)
         self._run("heart-beat", self._beat, *self._beats)
 
     def attempt_connection(self) -> None:
         """Open the socket, with TLS where it is asked for; raises `OSError`."""
-        plain = socket.create_connection(self._address, self._settings.connect_timeout)
+        try:
+            plain = socket.create_connection(self._address, self._settings.connect_timeout)
+        except (UnicodeError, OverflowError) as error:
+            raise OSError(f"not a host and port: {error}") from None
         try:
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -144,8 +160,10 @@ class Wire(StompPyTransport):
         else:
             self.socket.settimeout(self._settings.settle_timeout)
 
-    def _run(self, what: str, function: Callable[..., None], *arguments: Any) -> None:
-        threading.Thread(target=function, args=arguments, name=f"stomp {what} {self.number}", daemon=True).start()
+    def _run(self, what: str, function: Callable[..., None], *arguments: Any) -> threading.Thread:
+        thread = threading.Thread(target=function, args=arguments, name=f"stomp {what} {self.number}", daemon=True)
+        thread.start()
+        return thread
 
     # Reading
 
@@ -176,20 +194,29 @@ class Wire(StompPyTransport):
             self._gone.set()
             self.set_connected(False)
             self.cleanup()
-            self._on_lost(self, self.error or words or "the connection was closed")
+            self._on_lost(self, self.error or self._with_last_words(words or "the connection was closed"))
+
+    def broker_said(self, words: str) -> None:
+        """Remember an error that answers nothing we asked: when the broker closes the connection now, that is why."""
+        self._said = (words, time.monotonic())
+
+    def _with_last_words(self, why: str) -> str:
+        words, when = self._said
+        return f"{why}; it said: {words}" if words and time.monotonic() - when < RECENT else why
 
     def receive(self) -> bytes:
         """Return the next bytes, empty at the end; raises `OSError`."""
         connection = self.socket
         if isinstance(connection, ssl.SSLSocket):
-            return self._tls(lambda: connection.recv(RECEIVE_BYTES), None)
+            data: bytes = self._tls(lambda: connection.recv(RECEIVE_BYTES), None)
+            _acknowledge_at_once(connection)
+            return data
         while self.running:
             try:
-                data: bytes = connection.recv(RECEIVE_BYTES)
+                data = connection.recv(RECEIVE_BYTES)
             except TimeoutError:
                 continue
-            # Acknowledged at once, a broker that waits for more to send does not wait.
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+            _acknowledge_at_once(connection)
             return data
         return b""
 
@@ -212,6 +239,8 @@ class Wire(StompPyTransport):
 
     def send(self, encoded_frame: bytes) -> None:
         """Write frames as one; raises `LinkLost`. A write that takes too long ends the connection."""
+        if threading.current_thread() is self._receiver:
+            raise RuntimeError("the receiver thread never sends: both ends could wait for each other")
         with self._writing:
             if not self.running:
                 raise LinkLost(f"the link to broker {self.name} is down")
@@ -247,7 +276,7 @@ class Wire(StompPyTransport):
         every = min((span for span in (send_every, hear_every) if span), default=0.0) / 4
         while every and not self._gone.wait(every):
             now = time.monotonic()
-            if hear_every and now - self._heard > SILENCE * hear_every:
+            if hear_every and now - self._heard > SILENCE * hear_every and not self._ready(select.POLLIN):
                 self.drop(f"the broker has been silent for {text.duration(now - self._heard)}")
                 return
             if send_every and now - self._wrote > send_every / 2 and self._may_write():
@@ -258,11 +287,13 @@ class Wire(StompPyTransport):
 
     def _may_write(self) -> bool:
         """Whether a write would not wait: nobody writes, and the socket has room."""
-        if self._writing.locked():
-            return False
+        return not self._writing.locked() and self._ready(select.POLLOUT)
+
+    def _ready(self, event: int) -> bool:
+        """Whether the socket can be written to, or holds something we have not come round to reading."""
         poll = select.poll()
         try:
-            poll.register(self.socket, select.POLLOUT)
+            poll.register(self.socket, event)
             return bool(poll.poll(0))
         except (OSError, ValueError, AttributeError, TypeError):
             return False
@@ -286,7 +317,16 @@ def error_words(frame: Frame) -> str:
     return text.one_line(words or "the broker gives no reason", 500)
 
 
+def _acknowledge_at_once(connection: socket.socket) -> None:
+    """Acknowledged at once, a broker that waits for that before it sends more does not wait."""
+    if _QUICKACK is not None:
+        connection.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+
+
 def _context(tls: TlsSettings) -> ssl.SSLContext:
+    for path in (tls.ca, tls.certificate, tls.key):
+        if path is not None and not path.is_file():
+            raise FileNotFoundError(errno.ENOENT, "no such file", str(path))
     context = ssl.create_default_context(cafile=None if tls.ca is None else str(tls.ca))
     if tls.certificate is not None:
         context.load_cert_chain(tls.certificate, tls.key)
@@ -301,6 +341,8 @@ def _reason(error: Exception) -> str:
         return f"its certificate is not trusted: {text.one_line(error.verify_message, 200)}"
     if isinstance(error, TimeoutError):
         return "timed out"
+    if isinstance(error, FileNotFoundError):
+        return f"no such file: {text.one_line(error.filename, 200)}"
     words = getattr(error, "strerror", None) or error
     return text.one_line(words, 200).lower() if isinstance(error, ConnectionRefusedError) else text.one_line(words, 200)
 
