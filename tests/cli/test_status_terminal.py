@@ -68,7 +68,7 @@ class Terminal:
 
     def __init__(self, words: tuple[str, ...], environment: dict[str, str]) -> None:
         self.written = b""
-        self._master, slave = pty.openpty()
+        self.master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         self.process = subprocess.Popen(
             words, stdin=slave, stdout=slave, stderr=slave, env=environment, start_new_session=True
@@ -85,10 +85,10 @@ class Terminal:
 
     def read(self) -> bool:
         """Take what is there; returns whether the other end is still open."""
-        if not select.select([self._master], [], [], 0.2)[0]:
+        if not select.select([self.master], [], [], 0.2)[0]:
             return True
         try:
-            data = os.read(self._master, 65_536)
+            data = os.read(self.master, 65_536)
         except OSError:
             return False
         self.written += data
@@ -98,18 +98,18 @@ class Terminal:
         deadline = time.monotonic() + seconds
         while self.process.poll() is None and time.monotonic() < deadline:
             self.read()
-        while self.read() and select.select([self._master], [], [], 0)[0]:
+        while self.read() and select.select([self.master], [], [], 0)[0]:
             pass
         return self.process.wait(1)
 
     def type(self, keys: bytes) -> None:
-        os.write(self._master, keys)
+        os.write(self.master, keys)
 
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        os.close(self._master)
+        os.close(self.master)
 
 
 @pytest.fixture
@@ -135,6 +135,19 @@ def test_one_key_leaves(terminal: Terminal, key: bytes) -> None:
     terminal.type(key)
     assert terminal.ends() == 0
     assert LEAVE_SCREEN in terminal.written
+
+
+def test_it_ends_with_its_terminal(busy_site: dict[str, str]) -> None:
+    shown = Terminal((*ZOC, "status"), busy_site)
+    try:
+        shown.read_until(b"Dispatcher")
+    finally:
+        os.close(shown.master)
+        try:
+            assert shown.process.wait(60) == 128 + signal.SIGHUP
+        finally:
+            shown.process.kill()
+            shown.process.wait()
 
 
 def test_no_byte_of_a_hostile_name_reaches_the_terminal(terminal: Terminal) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
+import threading
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -48,11 +50,22 @@ class ZocApp(App[None], inherit_bindings=False):
         self.call_later(self.exit, None, ExitCode.UNREACHABLE)
 
 
+def _end_with_the_terminal(failed: threading.ExceptHookArgs) -> None:
+    """End at once when the thread that writes to the terminal fails: the terminal is gone, nothing can be restored.
+
+    Textual would wait for that thread for ever, and the broker would go on sending to nobody.
+    """
+    if failed.thread is not None and failed.thread.name == "textual-output":
+        os._exit(128 + signal.SIGHUP)
+    threading.__excepthook__(failed)
+
+
 def run_status(transport: Transport, title: str, broker: str, wanted: Wanted) -> int:
     """Show the live status screen until it is left; returns the exit code, raises `LoginRefused`.
 
     Log records nobody else takes are dropped: printed, they would stand across the screen, which says the same.
     """
+    threading.excepthook = _end_with_the_terminal
     logging.getLogger("zoctools").addHandler(logging.NullHandler())
     board = StatusBoard()
     app = ZocApp(lambda: StatusScreen(board, title, wanted))
