@@ -16,6 +16,7 @@ What each key means stands with the fields of `Job`, `Success` and `FilePattern`
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import uuid
@@ -153,5 +154,6 @@ def kept(path: Path, job: Job) -> Path:
     except OSError as error:
         raise Failed(f"cannot copy {one_line(path, 300)} to {one_line(target, 300)}: {error.strerror}") from error
     finally:
-        unfinished.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
     return target

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -120,7 +121,8 @@ def write_drop_file(path: Path, content: bytes) -> Path:
             os.fsync(file.fileno())
         return _appear(unfinished, path)
     finally:
-        unfinished.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
 
 
 def _appear(unfinished: Path, path: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -26,7 +27,8 @@ def write_image(path: Path, frame: Frame, experiment: Experiment, taken: datetim
         CbfImage(data=frame.data, header=header).write(str(unfinished))
         unfinished.replace(path)
     except BaseException:
-        unfinished.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
         raise
 
 
