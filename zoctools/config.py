@@ -163,8 +163,8 @@ class _Builder:
             return
         old = {"host": "localhost", "port": 61613, "username": "admin", "password": "password", "prefix": ""}
         base = self._options.get("stomp", {})
-        if not base:
-            taken = [name for name in old if name not in stomp]
+        taken = [name for name in old if name not in stomp]
+        if taken and not base:
             self._warnings.append(f"no broker is configured: taking the old default of {', '.join(taken)}")
         self._options["stomp"] = {**old, **base, **stomp}
         if "host" in stomp or "port" in stomp:

@@ -11,47 +11,21 @@ import argparse
 import contextlib
 import io
 import json
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
-from zoctools.cli import output
+from zoctools.cli import oldoptions, output
 from zoctools.cli.context import Session, run
 from zoctools.cli.main import zoc
+from zoctools.cli.oldoptions import Option
 from zoctools.errors import ConfigError, ExitCode, UsageError, ZocError
-
-if TYPE_CHECKING:
-    from zoctools.settings import StompSettings
-    from zoctools.transport.contract import Transport
+from zoctools.text import one_line
 
 NOTHING_GIVEN = 1
 """Exit code of the old tools for `sys.exit("text")`."""
-
-
-class Option(NamedTuple):
-    """One option of an old tool. `new` is the option of `zoc` it becomes; empty when the tool reads it itself."""
-
-    flags: str
-    new: str = ""
-    takes: str = ""
-    """Name of its value, when it has one; with a final ``…`` it may be repeated."""
-    meaning: str = ""
-
-
-COMMON = (
-    Option("-e --environment", "--environment", "ENV…", "environment of the site configuration"),
-    Option("-t --transport", "", "TRN", "StompTransport or OfflineTransport"),
-    Option("--stomp-host", "", "HOST", "STOMP broker"),
-    Option("--stomp-port", "", "PORT", "its port"),
-    Option("--stomp-user", "", "USER", "its user name"),
-    Option("--stomp-pass", "", "PASS", "its password"),
-    Option("--stomp-prfx", "", "PRE", "namespace"),
-    Option("--stomp-conf", "", "CNF", "file with a [stomp] section of these"),
-    *(Option(f"--rabbit-{name}", "", name.upper(), "accepted, not used") for name in ("host", "port", "user", "pass")),
-    *(Option(f"--rabbit-{name}", "", name.upper(), "accepted, not used") for name in ("vhost", "conf")),
-)
 
 
 class Call:
@@ -187,7 +161,25 @@ def _service(given: argparse.Namespace, call: Call) -> int:
         name = registry.meant(given.service, names)
     except UsageError as error:
         return _refuse(f"{error.message}\nPlease specify a valid service name. Known services: {', '.join(names)}")
+    call.words += ["-vv"] if given.debug else []
     return call.run("--", name)
+
+
+def _wrap(given: argparse.Namespace, call: Call) -> int:
+    if not given.wrap:
+        return _refuse("A wrapper object must be specified.")
+    return call.run("--", given.wrap)
+
+
+def _status_monitor(_given: argparse.Namespace, call: Call) -> int:
+    return call.run()
+
+
+def _show_recipe_id(given: argparse.Namespace, call: Call) -> int:
+    for identifier in given.arguments:
+        if not re.fullmatch(r"(T-)?[0-9A-Fa-f][0-9A-Fa-f-]{7,40}", identifier):
+            raise UsageError(f"not a recipe ID: {one_line(identifier, 80)!r}")
+    return call.run("--", *given.arguments)
 
 
 TOOLS: Mapping[str, Tool] = {
@@ -222,8 +214,8 @@ TOOLS: Mapping[str, Tool] = {
         (
             Option("-s --service", "", "SVC", "service to run"),
             Option("-q --queue", "--queue", "QUEUE", "consume this queue in place of the service's main one"),
-            Option("-v --verbose", "--verbose", "", "log every message handled"),
-            Option("-d --debug", "--verbose", "", "log more"),
+            Option("-v --verbose", "--verbose", "+", "log every message handled; twice: more"),
+            Option("-d --debug", "", "", "log everything"),
             Option("-r --restart", "--restart", "", "start the service again when it fails"),
             Option("--tag", "--tag", "TAG", "shown in the status"),
             Option("--liveness", "--liveness", "", "answer HTTP while the service is well"),
@@ -231,6 +223,7 @@ TOOLS: Mapping[str, Tool] = {
             Option("--liveness-timeout", "--liveness-timeout", "SECONDS", "time the service may take"),
         ),
         _service,
+        always=("--liveness-address", "0.0.0.0"),
     ),
     "zoc.shutdown": Tool(
         "shutdown",
@@ -239,100 +232,47 @@ TOOLS: Mapping[str, Tool] = {
         "HOSTS",
         always=("--yes",),
     ),
+    "zoc.wrap": Tool(
+        "wrap",
+        (
+            Option("--wrap", "", "WRAP", "wrapper to run"),
+            Option("--recipewrapper", "--recipewrapper", "RW", "file with the task"),
+            Option("-v --verbose", "--verbose", "+", "say more"),
+        ),
+        _wrap,
+    ),
+    "zoc.status_monitor": Tool(
+        "status",
+        (
+            Option("-s --service", "--service", "SVC…", "only this service class, or 'none'"),
+            Option("--host", "--host", "REGEX", "only hosts that match"),
+            Option("-n --no-border", "", "", "accepted, not used"),
+            Option("--raw", "--ndjson", "", "print each broadcast"),
+        ),
+        _status_monitor,
+    ),
+    "zoc.show_recipeID": Tool(
+        "recipe show",
+        (Option("--only-incoming", "--only-incoming", "", "only the request as it came"),),
+        _show_recipe_id,
+        "ID",
+    ),
 }
 
 
 def main(name: str, argv: Sequence[str] | None = None) -> int:
     """Run an old tool and return its exit code."""
     tool = TOOLS[name]
-    given = _parser(name, tool).parse_args(argv)
+    given = oldoptions.parser(name, tool.command, tool.options, tool.arguments).parse_args(argv)
     try:
-        session = _session(given)
-        return tool.face(given, Call(name, _words(tool, given), session))
+        session = oldoptions.session(given)
+        words = [*tool.command.split(), *tool.always, *oldoptions.words(tool.options, given)]
+        return tool.face(given, Call(name, words, session))
     except ZocError as error:
         print(f"{name}: {error.message}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
-
-
-def _parser(name: str, tool: Tool) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=name, description=f"An old name of 'zoc {tool.command}'.")
-    parser.add_argument("-?", action="help", help=argparse.SUPPRESS)
-    for option in (*tool.options, *COMMON):
-        shape: dict[str, Any] = {"help": option.meaning}
-        if not option.takes:
-            shape["action"] = "store_true"
-        elif option.takes.endswith("…"):
-            shape |= {"action": "append", "default": [], "metavar": option.takes.rstrip("…")}
-        else:
-            shape |= {"metavar": option.takes}
-        parser.add_argument(*option.flags.split(), **shape)
-    if tool.arguments:
-        parser.add_argument("arguments", nargs="*", metavar=tool.arguments)
-    return parser
-
-
-def _words(tool: Tool, given: argparse.Namespace) -> list[str]:
-    words = [tool.command, *tool.always]
-    for option in (*tool.options, *COMMON):
-        value = getattr(given, option.flags.split()[-1].lstrip("-").replace("-", "_"))
-        if not option.new or value in (None, False):
-            continue
-        for item in value if isinstance(value, list) else [value]:
-            words += [option.new] if item is True else [f"{option.new}={item}"]
-    return words
-
-
-def _session(given: argparse.Namespace) -> Session:
-    if given.transport == "PikaTransport":
-        raise ConfigError("PikaTransport: zoctools sends and receives messages over STOMP only, AMQP comes later")
-    if given.transport not in (None, "StompTransport", "OfflineTransport"):
-        raise ConfigError(f"there is no transport {given.transport!r}: StompTransport or OfflineTransport")
-    session = Session(environments=list(given.environment), stomp=_stomp(given))
-    if given.transport == "OfflineTransport":
-        session.stomp = {"host": "offline", "port": 61613, "username": "", "password": "", "prefix": ""}
-        session.opener = _offline
-    return session
-
-
-def _stomp(given: argparse.Namespace) -> dict[str, Any]:
-    """Return the broker the options name; one given on the command line outranks one of the file."""
-    keys = {"host": "host", "port": "port", "user": "username", "pass": "password", "prfx": "prefix"}
-    named: dict[str, Any] = _ini(Path(given.stomp_conf)) if given.stomp_conf else {}
-    for option, key in keys.items():
-        value = getattr(given, f"stomp_{option}")
-        if value is not None:
-            named[key] = value
-    if "port" in named:
-        if not (str(named["port"]).isdecimal() and 0 < int(named["port"]) < 65536):
-            raise ConfigError(f"not a port: {named['port']!r}")
-        named["port"] = int(named["port"])
-    return named
-
-
-def _ini(path: Path) -> dict[str, Any]:
-    import configparser
-
-    from zoctools.site import read_text
-
-    parser = configparser.ConfigParser(interpolation=None)
-    try:
-        parser.read_string(read_text(path), str(path))
-    except configparser.Error as error:
-        raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from error
-    if not parser.has_section("stomp"):
-        raise ConfigError(f"{path}: there is no section [stomp]")
-    wanted = ("host", "port", "username", "password", "prefix")
-    return {key: value for key, value in parser["stomp"].items() if key in wanted}
-
-
-def _offline(_settings: StompSettings) -> Transport:
-    """A transport that leads nowhere, for trying a command out."""
-    from zoctools.transport.memory import MemoryBroker, MemoryTransport
-
-    output.say("OfflineTransport: nothing leaves this machine")
-    return MemoryTransport(MemoryBroker())
 
 
 def _refuse(message: str) -> int:
@@ -358,3 +298,18 @@ def service() -> None:
 def shutdown() -> None:
     """Entry point of ``zoc.shutdown``."""
     sys.exit(main("zoc.shutdown"))
+
+
+def wrap() -> None:
+    """Entry point of ``zoc.wrap``."""
+    sys.exit(main("zoc.wrap"))
+
+
+def status_monitor() -> None:
+    """Entry point of ``zoc.status_monitor``."""
+    sys.exit(main("zoc.status_monitor"))
+
+
+def show_recipe_id() -> None:
+    """Entry point of ``zoc.show_recipeID``."""
+    sys.exit(main("zoc.show_recipeID"))
