@@ -66,7 +66,7 @@ class Look:
 
 
 class FileWatcher(Service):
-    """Announces the files of a ``pattern`` or a ``list`` as they appear, strictly in order.
+    """Announces the files of a pattern or a list as they appear, strictly in order.
 
     Outputs: ``first``, ``every``, ``last``, ``<n>``, ``select-N``, ``every-N`` for files; ``any`` and ``finally`` at
     the end, ``timeout`` or ``error`` before them. One message is one pass; between passes it stands in the queue.

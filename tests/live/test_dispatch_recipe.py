@@ -22,6 +22,8 @@ from zoctools.settings import StompSettings
 from zoctools.transport.contract import Outgoing
 from zoctools.transport.stomp import StompTransport
 
+pytestmark = pytest.mark.live
+
 WATCH = {
     "1": {
         "queue": "filewatcher",
