@@ -22,6 +22,7 @@ def quiet_root():
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
+    logging.getLogger(logs.HANDLED).setLevel(logging.NOTSET)
     logging.captureWarnings(False)
 
 

@@ -86,8 +86,11 @@ def set_up(
         _configure(configured, verbosity)
     else:
         _to_stderr(root, verbosity)
-    if settings is not None and settings.graylog is not None:
-        root.addHandler(graylog_handler(settings.graylog))
+    graylog = settings.graylog if settings is not None else None
+    if graylog is not None:
+        root.addHandler(graylog_handler(graylog))
+    everything = verbosity > 0 or bool(configured) or graylog is not None
+    logging.getLogger(HANDLED).setLevel(logging.NOTSET if everything else logging.WARNING)
     for handler in _handlers():
         handler.addFilter(Context(fields))
     logging.captureWarnings(True)

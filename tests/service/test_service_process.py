@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from support.waiting import eventually
-from zoctools import Service
+from zoctools import Service, logs
 from zoctools.errors import LoginRefused, Unreachable, UsageError
 from zoctools.hosts import Host
 from zoctools.service.liveness import Liveness
@@ -30,6 +30,7 @@ def logging_as_it_was():
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
+    logging.getLogger(logs.HANDLED).setLevel(logging.NOTSET)
     logging.captureWarnings(False)
 
 
