@@ -11,6 +11,9 @@ from types import FrameType
 
 from zoctools.wrapper import Stopped
 
+NUDGE = signal.SIGURG
+"""Wakes the main thread; whoever does not know it ignores it."""
+
 
 class Stop:
     """Turns a request to stop into `Stopped` in the main thread, at a moment when it does no harm.
@@ -23,6 +26,7 @@ class Stop:
         self.why = ""
         self.requests = 0
         self.asked_at = 0.0
+        self._commanded = ""
         self._clock = clock
         self._possible = False
         self._held = 0
@@ -33,6 +37,14 @@ class Stop:
         self.asked_at = self.asked_at or self._clock()
         self.requests += 1
         self._check()
+
+    def command(self, why: str) -> None:
+        """Ask the task to stop, from any other thread; to be repeated until `requests` says that it was heard.
+
+        A signal that falls between a system call and the look for signals before it does not interrupt that call.
+        """
+        self._commanded = why
+        signal.pthread_kill(threading.main_thread().ident or 0, NUDGE)
 
     def _check(self) -> None:
         if self.requests and self._possible and not self._held:
@@ -67,6 +79,7 @@ class Stop:
         """Take SIGTERM, SIGINT and SIGHUP as requests within this block."""
         numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
         earlier = {number: signal.signal(number, self._on_signal) for number in numbers}
+        earlier[NUDGE] = signal.signal(NUDGE, self._on_nudge)
         try:
             yield
         finally:
@@ -75,3 +88,7 @@ class Stop:
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self.request("stopped by Ctrl-C" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}")
+
+    def _on_nudge(self, _number: int, _frame: FrameType | None) -> None:
+        if self._commanded and not self.requests:
+            self.request(self._commanded)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -328,14 +327,15 @@ class Task:
             self._transport.subscribe(self._transport.topic("command"), acknowledge=False, prefetch=100)
         except ZocError as error:
             _log.warning("no shutdown command will be heard: %s", one_line(error, 300))
+        named = False
         while not finished.is_set():
+            if named and not self._stop.requests:
+                self._stop.command("stopped by a shutdown command")
             try:
                 event = self._transport.inbox.get(timeout=STEP)
             except Empty:
                 continue
-            if isinstance(event, Delivery) and self._is_for_us(event):
-                self._stop.why = self._stop.why or "stopped by a shutdown command"
-                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+            named = named or (isinstance(event, Delivery) and self._is_for_us(event))
 
     def _is_for_us(self, delivery: Delivery) -> bool:
         try:
