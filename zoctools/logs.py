@@ -92,7 +92,7 @@ def set_up(
     everything = verbosity > 0 or bool(configured) or graylog is not None
     logging.getLogger(HANDLED).setLevel(logging.NOTSET if everything else logging.WARNING)
     for handler in _handlers():
-        handler.addFilter(Context(fields))
+        handler.filters = [*(known for known in handler.filters if not isinstance(known, Context)), Context(fields)]
     logging.captureWarnings(True)
     return root
 

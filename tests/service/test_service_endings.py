@@ -96,9 +96,9 @@ def test_a_failing_message_is_tried_three_times_and_then_a_dead_letter():
     assert [outcome.ending for outcome in harness.outcomes] == ["failed"]
     harness.advance(1.3)
     assert len(harness.outcomes) == 2
-    harness.advance(7.9)
+    harness.advance(7.4)
     assert len(harness.outcomes) == 2
-    harness.advance(4.5)
+    harness.advance(5)
     assert len(harness.outcomes) == 3
     (letter,) = harness.dead_letters()
     assert letter.headers["zoc_dead_attempts"] == "3"
