@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from support.recipes import parameters as parameter_sets
 from support.recipes import templates, valid_recipes
 from zoctools.errors import RecipeError
-from zoctools.recipe import parameters
 from zoctools.recipe.recipe import Recipe
+from zoctools.recipe.templates import compiled
 
 VALUES: dict[str, Any] = {
     "x": "3",
@@ -131,7 +131,7 @@ def test_an_error_names_the_field_deep_inside() -> None:
     with pytest.raises(RecipeError, match=r"^f\.json: node 2: parameters\.a\[0\]\.b\[1\]: \{\} has no name"):
         recipe.substituted({})
     recipe = Recipe({"2": {}, "start": [[2, {"p": "{}"}]]})
-    with pytest.raises(RecipeError, match=r"^start\.p: \{\} has no name"):
+    with pytest.raises(RecipeError, match=r"^start\[0\]\.p: \{\} has no name"):
         recipe.substituted({})
 
 
@@ -180,6 +180,16 @@ def test_what_is_not_changed_is_shared_and_the_input_is_left_alone() -> None:
     assert recipe.nodes[1]["other"] == "{x}"
 
 
+def test_a_part_that_stands_in_two_places_is_filled_in_at_both() -> None:
+    part = {"x": "{x}"}
+    recipe = Recipe({"1": {"a": [part], "b": part, "c": {"d": [part]}}, "start": [[1, part]]})
+    three = {"x": "3"}
+    assert recipe.substituted(VALUES).nodes[1] == {"a": [three], "b": three, "c": {"d": [three]}}
+    copied = filled("{$REPLACE:v}", {"v": {"a": [part], "b": part}})
+    copied["b"]["x"] = copied["a"][0]["x"] = "changed"
+    assert part == {"x": "{x}"}
+
+
 @settings(derandomize=True, deadline=None)
 @given(value=valid_recipes(templates()), values=parameter_sets)
 def test_filling_in_changes_no_input_and_raises_nothing_else(value: Any, values: Any) -> None:
@@ -194,4 +204,4 @@ def test_filling_in_changes_no_input_and_raises_nothing_else(value: Any, values:
 
 def test_templates_are_compiled_once() -> None:
     template = "{x} compiled once {y}"
-    assert parameters.compiled(template) is parameters.compiled(template)
+    assert compiled(template) is compiled(template)

@@ -17,7 +17,7 @@ from zoctools import text
 from zoctools.cli import output
 from zoctools.cli.context import Session, group, pass_session, session_of
 from zoctools.errors import BadFile, ExitCode, RecipeError, UsageError, ZocError
-from zoctools.recipe import directory, graph, installed, parameters, validation
+from zoctools.recipe import directory, graph, installed, templates, validation
 from zoctools.recipe import lint as linting
 from zoctools.recipe.recipe import MAX_FILE, Recipe, read_file
 
@@ -338,8 +338,8 @@ def _not_filled_in(found: Recipe, values: dict[str, Any]) -> list[str]:
     names: dict[str, None] = {}
     for _, item in validation.walk(found.to_json()):
         for word in [item] if isinstance(item, str) else item if isinstance(item, dict) else ():
-            fields = parameters.fields(word) if isinstance(word, str) and parameters.is_template(word) else ()
-            names.update({field.name: None for field in fields if isinstance(field, parameters.Field)})
+            fields = templates.fields(word) if isinstance(word, str) and templates.is_template(word) else ()
+            names.update({field.name: None for field in fields if isinstance(field, templates.Field)})
     return [name for name in names if name not in values]
 
 

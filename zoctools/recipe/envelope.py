@@ -31,10 +31,15 @@ def _plain(value: object) -> float:
     raise TypeError(f"a {type(value).__name__} cannot be sent as JSON")
 
 
-_ENCODER = json.JSONEncoder(default=_plain)
+# A value inside itself ends as one that is nested too deep, so nothing need be remembered on the way.
+_ENCODER = json.JSONEncoder(default=_plain, check_circular=False)
 _DECODER = json.JSONDecoder()
-_key = re.compile(r'[ \t\n\r]*"([^"\\\x00-\x1f]*)"[ \t\n\r]*:[ \t\n\r]*').match
-_skip_space = re.compile(r"[ \t\n\r]*").match
+_scan = _DECODER.scan_once  # type: ignore[attr-defined]
+_SPACE = r"[ \t\n\r]*"
+_KEY = rf'{_SPACE}"([^"\\\x00-\x1f]*)"{_SPACE}:{_SPACE}'
+_first_key = re.compile(rf"{_SPACE}\{{{_KEY}").match
+_next_key = re.compile(rf"{_SPACE},{_KEY}").match
+_end = re.compile(rf"{_SPACE}\}}{_SPACE}\Z").match
 TOO_DEEP = "nested too deep"
 
 
@@ -76,23 +81,20 @@ def decode(body: bytes) -> Any:
         raise BadMessage("not-json", f"the body is not JSON: {error}") from None
 
 
-def read_object(text: str, read_value: Callable[[str, int], tuple[Any, int]]) -> dict[str, Any]:
-    """Return the JSON object `text` holds, each value read by ``read_value(key, position) -> (value, its end)``.
+def read_object(text: str, special: str, read: Callable[[int], tuple[Any, int]]) -> dict[str, Any]:
+    """Return the JSON object `text` holds; the value of the key `special` is what ``read(position)`` makes of it.
 
-    Only for objects written in the ordinary way: raises a bare `ValueError` for anything else, JSON or not, and
-    `from_text` then says what it is.
+    `read` returns a value and where its text ends. Only for objects written in the ordinary way: raises a bare
+    `ValueError` for anything else, JSON or not, and `from_text` then says what it is.
     """
     values: dict[str, Any] = {}
+    key = _first_key(text)
     position = 0
-    separator = "{" if text.startswith("{") else ""
-    while separator in ("{", ","):
-        key = _key(text, position + 1)
-        if key is None:
-            raise ValueError("not written in the ordinary way")
-        values[key[1]], position = read_value(key[1], key.end())
-        position = _skip_space(text, position).end()  # type: ignore[union-attr]
-        separator = text[position : position + 1]
-    if separator != "}" or text[position + 1 :].strip(" \t\n\r"):
+    while key is not None:
+        name, position = key[1], key.end()
+        values[name], position = read(position) if name == special else value_at(text, position)
+        key = _next_key(text, position)
+    if not values or _end(text, position) is None:
         raise ValueError("not written in the ordinary way")
     return values
 
@@ -100,6 +102,6 @@ def read_object(text: str, read_value: Callable[[str, int], tuple[Any, int]]) ->
 def value_at(text: str, position: int) -> tuple[Any, int]:
     """Return the JSON value that begins at `position`, and where it ends; raises `ValueError`."""
     try:
-        return _DECODER.raw_decode(text, position)
-    except RecursionError:
-        raise ValueError(TOO_DEEP) from None
+        return _scan(text, position)
+    except (StopIteration, RecursionError):
+        raise ValueError("not a value, or nested too deep") from None

@@ -53,15 +53,13 @@ def _members(text: str) -> tuple[Recipe | None, dict[str, Any]]:
     """Return the members of an envelope, and its recipe where its text could be told apart from the rest."""
     recipes: list[Recipe] = []
 
-    def read_value(key: str, position: int) -> tuple[Any, int]:
-        if key != "recipe":
-            return envelope.value_at(text, position)
+    def read_recipe(position: int) -> tuple[None, int]:
         recipe, end = _recipe_at(text, position)
         recipes.append(recipe)
         return None, end
 
     try:
-        values = envelope.read_object(text, read_value)
+        values = envelope.read_object(text, "recipe", read_recipe)
         return (recipes[-1] if recipes else None), values
     except ValueError:
         pass
@@ -107,9 +105,11 @@ def _pointer(value: Any) -> int:
 
 
 def _path(value: Any) -> tuple[int, ...]:
+    if value == []:
+        return ()
     try:
         if not isinstance(value, list) or any(isinstance(number, bool) for number in value):
             raise TypeError
-        return tuple(int(number) for number in value)
+        return tuple([int(number) for number in value])
     except (TypeError, ValueError, OverflowError):
         raise BadMessage("bad-envelope", "recipe-path must be a list of node numbers") from None

@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from zoctools.errors import RecipeError
-from zoctools.recipe import parameters, validation
+from zoctools.recipe import templates, validation
 from zoctools.recipe.installed import Consumer
 from zoctools.recipe.recipe import Recipe
 from zoctools.text import one_line
@@ -143,7 +143,7 @@ def _of_destination(
         if not isinstance(name, str) or not name:
             continue
         shown = f"{place}: {kind} '{one_line(name, 60)}'"
-        if parameters.is_template(name):
+        if templates.is_template(name):
             yield "queue-template", f"{shown}: whoever starts the recipe chooses the {kind}"
         elif "," in name:
             yield "queue-name", f"{shown}: ActiveMQ takes the comma to mean several"
@@ -153,7 +153,7 @@ def _of_destination(
             yield "no-consumer", f"{shown}: no service we know consumes it"
     delay = node.get("transport-delay", 0)
     numeric = isinstance(delay, (int, float)) and not isinstance(delay, bool)
-    if not numeric and not (isinstance(delay, str) and parameters.is_template(delay)):
+    if not numeric and not (isinstance(delay, str) and templates.is_template(delay)):
         yield "delay", f"{place}: transport-delay must be a number of seconds, not {one_line(delay, 40)}"
     elif numeric and not delay >= 0:
         yield "delay", f"{place}: transport-delay must not be negative"
@@ -172,7 +172,7 @@ def _of_outputs(node: Mapping[str, Any], place: str, services: list[Consumer]) -
         return
     patterns = [pattern for service in services for pattern in service.outputs or ()]
     for name in named:
-        if not parameters.is_template(name) and not any(fnmatchcase(name, pattern) for pattern in patterns):
+        if not templates.is_template(name) and not any(fnmatchcase(name, pattern) for pattern in patterns):
             who = services[0].name
             yield (
                 "never-sent",
@@ -192,20 +192,20 @@ def _of_values(value: Any, place: str, around: Surroundings, own: Collection[str
             yield "not-a-number", f"{here}: {json.dumps(item)} is not a valid JSON number"
         texts = [item] if isinstance(item, str) else list(item) if isinstance(item, dict) else ()
         for text in texts:
-            if isinstance(text, str) and parameters.is_template(text):
+            if isinstance(text, str) and templates.is_template(text):
                 yield from _of_template(text, here, around, own)
 
 
 def _of_template(text: str, here: str, around: Surroundings, own: Collection[str]) -> Iterator[tuple[str, str]]:
     told: set[str] = set()
-    for field in parameters.fields(text):
-        if isinstance(field, parameters.Fault):
+    for field in templates.fields(text):
+        if isinstance(field, templates.Fault):
             yield "bad-template", f"{here}: {field.why}"
-        elif field.conversion not in (None, *parameters.CONVERSIONS):
+        elif field.conversion not in (None, *templates.CONVERSIONS):
             yield "bad-template", f"{here}: !{one_line(field.conversion, 10)} is not a conversion: r, s and a are"
         elif around.fills(field.name) or field.name in own or field.name in told:
             continue
-        elif parameters.is_replacement(text):
+        elif templates.is_replacement(text):
             yield "unfilled-replace", f"{here}: nobody knows '{one_line(field.name, 60)}', so it becomes null"
         elif field.conversion is None and field.spec:
             yield "unfilled", f"{here}: nobody fills in {{{one_line(field.name, 60)}}}, and so it cannot be formatted"

@@ -1,4 +1,4 @@
-"""Filling in the templates of a recipe: ``{name}``, ``{name[key]}``, ``{name:05d}``, ``{$REPLACE:name}``.
+"""Filling in the templates of a recipe from parameters.
 
 The rules are those of Python's ``str.format`` over the parameters, in one pass over every key and value; a name
 nobody knows stays as it is written. Two things are refused that ``str.format`` does: attributes (``{a.b}``), through
@@ -8,13 +8,22 @@ which a template reaches into Python, and results without bounds. Source: sectio
 from __future__ import annotations
 
 import re
-import string
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from zoctools.errors import RecipeError
+from zoctools.recipe.templates import (
+    CONVERSIONS,
+    Fault,
+    Field,
+    Template,
+    compiled,
+    inner_fields,
+    is_replacement,
+    is_template,
+    replaced_by,
+)
 from zoctools.text import one_line
 
 MAX_WIDTH = 1000
@@ -23,10 +32,7 @@ MAX_TEXT = 1_000_000
 """Characters one filled-in text may have."""
 MAX_TOTAL = 16_000_000
 """Characters, with 8 for each number and container, that all fillings of one recipe may add up to."""
-REPLACE = "{$REPLACE"
-CONVERSIONS = ("r", "s", "a")
-_SPEC_LEVELS = 2
-_CACHED_LENGTH = 4096
+_NUMBERS = re.compile(r"\d+")
 
 
 class Unfillable(ValueError):
@@ -42,95 +48,45 @@ class _Missing(Unfillable):
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
-    """One placeholder: `name` and the `keys` taken of it, a conversion (one of `CONVERSIONS`), a specification.
+class Slot:
+    """An object or list that filling in changes.
 
-    It is `plain` when it has none of these but a name, as most have.
+    `texts` are its templates: the key, the parts, and whether the template is a replacement. `inner` are the slots
+    directly inside, by key; `keys` says whether a key is itself a template.
     """
 
-    name: str
-    keys: tuple[str | int, ...]
-    conversion: str | None
-    spec: Template
-    plain: bool
+    container: Any
+    texts: tuple[tuple[Any, Template, bool], ...]
+    inner: tuple[tuple[Any, int], ...]
+    keys: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
-    """A part of a template that cannot be filled in, whatever the parameters are."""
+class Plan:
+    """What has to be done to fill in an object or list: its slots, inner ones first; made once."""
 
-    why: str
-
-
-Template = tuple[str | Field | Fault, ...]
-_INDEX = re.compile(r"\[([^\]]*)\]")
-_NUMBERS = re.compile(r"\d+")
+    root: Any
+    slots: tuple[Slot, ...]
 
 
-def is_template(text: str) -> bool:
-    """Whether filling in could change a text."""
-    return "{" in text or "}" in text
-
-
-def is_replacement(text: str) -> bool:
-    """Whether a text stands for a parameter itself, not for its text: ``{$REPLACE:name}``."""
-    return text.startswith(REPLACE) and text.endswith("}")
-
-
-def compiled(text: str) -> Template:
-    """Return the parts of a template; what is wrong with it is a `Fault` among them."""
-    return _compiled_once(text) if len(text) <= _CACHED_LENGTH else _compile(text, _SPEC_LEVELS)
-
-
-@lru_cache(maxsize=4096)
-def _compiled_once(text: str) -> Template:
-    return _compile(text, _SPEC_LEVELS)
-
-
-def _compile(text: str, levels: int) -> Template:
-    if levels < 0:
-        return (Fault("placeholders are nested too deep"),)
-    parts: list[str | Field | Fault] = []
-    try:
-        for literal, name, spec, conversion in string.Formatter().parse(text):
-            if literal:
-                parts.append(literal)
-            if name is not None:
-                parts.append(_field(name, spec or "", conversion, levels))
-    except ValueError as error:
-        parts.append(Fault(f"{error} (a brace meant as such is written twice)"))
-    return tuple(parts)
-
-
-def _field(written: str, spec: str, conversion: str | None, levels: int) -> Field | Fault:
-    end = min((written.find(mark) for mark in ".[" if mark in written), default=len(written))
-    name, rest = written[:end], written[end:]
-    keys: list[str | int] = []
-    while rest:
-        if rest.startswith("."):
-            return Fault("attributes are not allowed")
-        index = _INDEX.match(rest)
-        if index is None or not index[1]:
-            return Fault(f"{{{written}}} is not a name with [keys] behind it")
-        keys.append(int(index[1]) if index[1].isdecimal() else index[1])
-        rest = rest[index.end() :]
-    if not written or name.isdecimal():
-        return Fault(f"{{{written}}} has no name, and there are no numbered parameters")
-    plain = not (keys or conversion or spec)
-    return Field(name, tuple(keys), conversion, _compile(spec, levels - 1) if spec else (), plain)
-
-
-def replaced_by(text: str) -> Template:
-    """Return the parts of a replacement, ``{$REPLACE:name}``; the character after ``$REPLACE`` does not matter."""
-    return compiled("{" + text[len(REPLACE) + 1 : -1] + "}")
-
-
-def fields(text: str) -> Iterator[Field | Fault]:
-    """Yield the fields of a template or replacement, those in specifications included."""
-    for part in replaced_by(text) if is_replacement(text) else compiled(text):
-        if not isinstance(part, str):
-            yield part
-            yield from _inner(part)
+def plan(root: Any) -> Plan:
+    """Return what has to be done to fill in an object or list."""
+    numbers: dict[int, int] = {}
+    slots: list[Slot] = []
+    for container in inner_first(root):
+        texts = []
+        inner = []
+        for key, item in container.items() if isinstance(container, dict) else enumerate(container):
+            if isinstance(item, str) and is_template(item):
+                replaces = is_replacement(item)
+                texts.append((key, replaced_by(item) if replaces else compiled(item), replaces))
+            elif id(item) in numbers:
+                inner.append((key, numbers[id(item)]))
+        keys = isinstance(container, dict) and any(isinstance(key, str) and is_template(key) for key in container)
+        if texts or inner or keys:
+            numbers[id(container)] = len(slots)
+            slots.append(Slot(container, tuple(texts), tuple(inner), keys))
+    return Plan(root, tuple(slots))
 
 
 class Filling:
@@ -143,69 +99,51 @@ class Filling:
         self._source = source
         self._left = MAX_TOTAL
 
-    def fill(self, value: Any, place: str) -> Any:
-        """Return a JSON value with every template in it filled in, keys included; what has none is shared.
+    def fill(self, plan: Plan, place: str) -> Any:
+        """Return an object or list with every template in it filled in, keys included; what has none is shared.
 
         Raises `RecipeError` naming `place` and the field below it.
         """
-        if isinstance(value, str):
+        done: list[Any] = []
+        for slot in plan.slots:
             try:
-                return self._filled(value) if is_template(value) else value
+                done.append(self._slot(slot, done))
             except Unfillable as error:
-                raise self._error(error, place) from None
-        if not isinstance(value, (dict, list, tuple)):
-            return value
-        done: dict[int, Any] = {}
-        for container in reversed(containers(value)):
-            try:
-                done[id(container)] = self._container(container, done)
-            except Unfillable as error:
-                where = path_of(value, container, place)
+                where = path_of(plan.root, slot.container, place)
                 raise self._error(error, where if error.key is None else below(where, error.key)) from None
-        return done[id(value)]
+        return done[-1] if done else plan.root
 
-    def _container(self, container: Any, done: dict[int, Any]) -> Any:
-        """Return one object or list filled in, those inside it being done; itself when nothing changed."""
-        if isinstance(container, dict):
-            filled, changed = {}, False
-            for key, item in container.items():
-                name, new = self._key(key), self._item(item, key, done)
-                changed = changed or new is not item or name is not key
-                filled[name] = new
-            return filled if changed else container
-        items = [self._item(item, index, done) for index, item in enumerate(container)]
-        if all(new is item for new, item in zip(items, container, strict=True)):
-            return container
-        return tuple(items) if isinstance(container, tuple) else items
-
-    def _item(self, item: Any, key: str | int, done: dict[int, Any]) -> Any:
-        if not isinstance(item, str):
-            return done.get(id(item), item)
-        return self._filled(item, key) if is_template(item) else item
+    def _slot(self, slot: Slot, done: list[Any]) -> Any:
+        """Return one object or list filled in, those inside it being done."""
+        container = slot.container
+        filled: Any = container.copy() if isinstance(container, dict) else list(container)
+        for key, template, replaces in slot.texts:
+            try:
+                filled[key] = self._replacement(template) if replaces else self._text(template)
+            except Unfillable as error:
+                raise Unfillable(str(error), key) from None
+        for key, number in slot.inner:
+            filled[key] = done[number]
+        if slot.keys:
+            return {self._key(key): item for key, item in filled.items()}
+        return tuple(filled) if isinstance(container, tuple) else filled
 
     def _key(self, key: Any) -> Any:
         if not isinstance(key, str) or not is_template(key):
             return key
-        name = self._filled(key, key)
+        try:
+            name = self._replacement(replaced_by(key)) if is_replacement(key) else self._text(compiled(key))
+        except Unfillable as error:
+            raise Unfillable(str(error), key) from None
         if isinstance(name, (dict, list)):
             raise Unfillable("an object or list cannot be a key", key)
         return name
-
-    def _filled(self, text: str, key: str | int | None = None) -> Any:
-        try:
-            return self._replacement(text) if is_replacement(text) else self._text(compiled(text))
-        except Unfillable as error:
-            raise Unfillable(str(error), key) from None
 
     def _text(self, template: Template) -> str:
         parts: list[str] = []
         length = 0
         for part in template:
-            if isinstance(part, str):
-                words = part
-            else:
-                value = self._values.get(part.name) if isinstance(part, Field) and part.plain else None
-                words = value if isinstance(value, str) else self._field(part)
+            words = part if isinstance(part, str) else self._field(part)
             length += len(words)
             if length > MAX_TEXT:
                 raise Unfillable(f"the result is longer than {MAX_TEXT:,} characters".replace(",", " "))
@@ -217,6 +155,9 @@ class Filling:
         if isinstance(field, Fault):
             raise Unfillable(field.why)
         known = field.name in self._values
+        if field.plain:
+            value = self._values[field.name] if known else f"{{{field.name}}}"
+            return value if isinstance(value, str) else _formatted(value, "")
         value = _converted(self._lookup(field), field.conversion) if known else _kept(field)
         spec = self._text(field.spec) if field.spec else ""
         if spec and not known and field.conversion is None:
@@ -241,10 +182,10 @@ class Filling:
                 ) from None
         return value
 
-    def _replacement(self, text: str) -> Any:
+    def _replacement(self, template: Template) -> Any:
         """Return a copy of the parameter named, of the last one if there are several; null when a key is missing."""
         found: list[Any] = []
-        for part in replaced_by(text):
+        for part in template:
             try:
                 if not isinstance(part, str):
                     found.append(self._replaced(part))
@@ -257,7 +198,7 @@ class Filling:
     def _replaced(self, field: Field | Fault) -> Any:
         """Return the value of a field. A specification has no effect, but what it names must be there."""
         values = []
-        for part in (field, *_inner(field)):
+        for part in (field, *inner_fields(field)):
             if isinstance(part, Fault):
                 raise Unfillable(part.why)
             values.append(_converted(self._lookup(part), part.conversion))
@@ -269,7 +210,7 @@ class Filling:
             self._count(_size(value))
             return value
         done: dict[int, Any] = {}
-        for container in reversed(containers(value, self._count)):
+        for container in inner_first(value, self._count):
             if isinstance(container, dict):
                 done[id(container)] = {key: done.get(id(item), item) for key, item in container.items()}
             else:
@@ -318,36 +259,28 @@ def _formatted(value: Any, spec: str) -> str:
         raise Unfillable(f"cannot be formatted: {one_line(error, 200)}") from None
 
 
-def _inner(field: Field | Fault) -> Iterator[Field | Fault]:
-    """Yield the fields in the specification of a field, and in theirs."""
-    stack: list[str | Field | Fault] = list(reversed(field.spec)) if isinstance(field, Field) else []
-    while stack:
-        part = stack.pop()
-        if isinstance(part, Field):
-            stack += reversed(part.spec)
-        if not isinstance(part, str):
-            yield part
-
-
 def _size(value: Any) -> int:
     return len(value) if isinstance(value, str) else 8
 
 
-def containers(root: Any, count: Callable[[int], None] | None = None) -> list[Any]:
-    """Return every object and list inside a JSON value, outer before inner; `count` is told the size of each."""
+def inner_first(root: Any, count: Callable[[int], None] | None = None) -> list[Any]:
+    """Return every object and list inside a JSON value, inner before outer; `count` is told the size of each."""
     found: list[Any] = []
     seen: set[int] = set()
-    stack = [root]
+    stack: list[tuple[Any, bool]] = [(root, False)]
     while stack:
-        container = stack.pop()
+        container, complete = stack.pop()
+        if complete:
+            found.append(container)
+            continue
         if id(container) in seen:
             continue
         seen.add(id(container))
-        found.append(container)
         inside = container.values() if isinstance(container, dict) else container
         if count is not None:
             count(8 + sum(map(_size, container)) + (sum(map(_size, inside)) if isinstance(container, dict) else 0))
-        stack += [item for item in inside if isinstance(item, (dict, list, tuple))]
+        stack.append((container, True))
+        stack += [(item, False) for item in inside if isinstance(item, (dict, list, tuple))]
     return found
 
 

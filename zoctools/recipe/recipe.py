@@ -31,7 +31,7 @@ class Recipe:
     there. `source` names where it came from, for messages.
     """
 
-    __slots__ = ("_start_given", "_text", "_valid", "_wire", "error", "nodes", "source", "start")
+    __slots__ = ("_planned", "_start_given", "_text", "_valid", "_wire", "error", "nodes", "source", "start")
 
     def __init__(self, nodes: Mapping[str | int, Any], source: str = "") -> None:
         """Take the JSON object of a recipe; raises `RecipeError` where it does not have the shape of one."""
@@ -42,6 +42,7 @@ class Recipe:
         self._start_given = False
         self._text: str | None = None
         self._valid = False
+        self._planned: tuple[dict[int, parameters.Plan], parameters.Plan, parameters.Plan] | None = None
         self._wire: str | None = None
         if not isinstance(nodes, Mapping):
             raise self.fault("a recipe must be an object")
@@ -121,13 +122,25 @@ class Recipe:
 
         Raises `RecipeError` naming node and field where one cannot be; see `zoctools.recipe.parameters`.
         """
-        filled = Recipe({}, self.source)
+        nodes, payloads, error = self._plans()
         filling = parameters.Filling(values, self.source)
-        filled.nodes = {number: filling.fill(node, f"node {number}") for number, node in self.nodes.items()}
-        filled.start = [(number, filling.fill(payload, "start")) for number, payload in self.start]
+        filled = Recipe({}, self.source)
+        filled.nodes = {number: filling.fill(plan, f"node {number}") for number, plan in nodes.items()}
+        numbers = [number for number, _payload in self.start]
+        filled.start = list(zip(numbers, filling.fill(payloads, "start"), strict=True))
         filled._start_given = self._start_given
-        filled.error = filling.fill(self.error, "error")
+        (filled.error,) = filling.fill(error, "error")
         return filled
+
+    def _plans(self) -> tuple[dict[int, parameters.Plan], parameters.Plan, parameters.Plan]:
+        """What there is to fill in: in the nodes, in the payloads of the start, in the error; found once."""
+        if self._planned is None:
+            self._planned = (
+                {number: parameters.plan(node) for number, node in self.nodes.items()},
+                parameters.plan([payload for _number, payload in self.start]),
+                parameters.plan([self.error]),
+            )
+        return self._planned
 
     def to_json(self) -> dict[str, Any]:
         """Return the recipe as it stands on the wire: text keys, ``start`` a list of [node, payload] lists."""

@@ -231,10 +231,8 @@ class _Messages:
         self._recipe = recipe
         self._hop = len(path) + 1
         self._parent = step._parent(starts)
-        self._front = (
-            f'{{"environment": {envelope.to_text(environment)}, "payload": {envelope.to_text(payload)}, '
-            f'"recipe": {recipe.wire}, "recipe-path": {list(path)}, "recipe-pointer": '
-        )
+        rest = envelope.to_text({"environment": environment, "payload": payload})[:-1]
+        self._front = f'{rest}, "recipe": {recipe.wire}, "recipe-path": {list(path)}, "recipe-pointer": '
 
     def to(self, number: int, headers: Mapping[str, Any], delay: float | None) -> int:
         """Post the message for one node: to its queue, to its topic, to both, or nowhere; returns how many."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from zoctools.errors import RecipeError
@@ -43,10 +43,23 @@ def is_number(link: object) -> bool:
 
 def links_of(recipe: Recipe, number: int) -> list[int]:
     """Return the nodes a node leads to, by its outputs and then its ``error``, in order, as often as they are named."""
+    node = recipe.nodes[number]
     found: list[int] = []
     for kind in LINKS:
-        if kind in recipe.nodes[number]:
-            found += _flat(recipe, recipe.nodes[number][kind], f"node {number}: {kind}")
+        if kind in node:
+            plain = _plain_links(node[kind], recipe.nodes)
+            found += _flat(recipe, node[kind], f"node {number}: {kind}") if plain is None else plain
+    return found
+
+
+def _plain_links(links: Any, nodes: Mapping[int, object]) -> list[int] | None:
+    """Return what `_flat` yields for links in the usual forms; None for others, and where one is wrong."""
+    found: list[int] = []
+    for value in links.values() if type(links) is dict else (links,):
+        for link in value if type(value) is list else (value,):
+            if type(link) is not int or link not in nodes:
+                return None
+            found.append(link)
     return found
 
 
