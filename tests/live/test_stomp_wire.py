@@ -19,8 +19,8 @@ from support.proxy import Mode, Proxy
 from support.site import next_message
 from support.waiting import eventually
 from zoctools.config import StompSettings
-from zoctools.errors import LinkLost, StaleDelivery, TimedOut, Unreachable
-from zoctools.transport.contract import Destination, Link, Outgoing, Refused
+from zoctools.errors import LinkLost, SendRefused, StaleDelivery, TimedOut, Unreachable
+from zoctools.transport.contract import Delivery, Destination, Link, Outgoing, Refused
 from zoctools.transport.stomp import StompTransport
 from zoctools.transport.wire import Wire
 
@@ -134,6 +134,74 @@ def test_a_process_killed_between_two_steps_of_a_settle_loses_and_halves_nothing
         assert outcome == ([b"in"], [])
     if step == 4:
         assert outcome == ([], [b"out"])
+
+
+def test_a_refused_message_settles_nothing_and_the_link_goes_on(
+    private_activemq: Callable[..., ActiveMQ], connect: Connect
+) -> None:
+    broker = private_activemq("auth")
+    transport, source, target = connect(broker.stomp_port, username="zoc", password="zocpw"), fresh(), fresh()
+    forbidden = Destination.queue("forbidden.x")
+    transport.send(Outgoing(source, b"in"))
+    transport.subscribe(source)
+    delivery = next_message(transport)
+    outputs = [Outgoing(queue, b"out") for queue in (target, forbidden, target, forbidden)]
+    with pytest.raises(SendRefused, match="zoc is not authorized to write to: queue://forbidden"):
+        transport.settle([delivery], outputs)
+    assert bodies(transport, source) == [b"in"]
+    transport.settle([delivery], [Outgoing(target, b"second try")])
+    assert (bodies(transport, source), bodies(transport, target)) == ([], [b"second try"])
+    assert transport.inbox.empty()
+    assert transport.link.number == 1
+
+
+def test_transactions_left_open_by_refusals_do_not_pile_up(
+    private_activemq: Callable[..., ActiveMQ], connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zoctools.transport.stomp.MAX_LEFT_OPEN", 10_000)
+    transport = connect(private_activemq("auth").stomp_port, username="zoc", password="zocpw")
+    outputs = [Outgoing(fresh(), b"x" * 6000), Outgoing(Destination.queue("forbidden.x"), b"x")]
+    for _ in range(2):
+        assert transport.link.number == 1
+        with pytest.raises(SendRefused):
+            transport.settle([], outputs)
+    eventually(lambda: transport.link.connected and transport.link.number == 2)
+
+
+def test_what_closes_with_a_settle_takes_nothing_more(activemq: ActiveMQ, connect: Connect) -> None:
+    leaving, staying, queue = connect(activemq.stomp_port), connect(activemq.stomp_port), fresh()
+    for number in range(4):
+        leaving.send(Outgoing(queue, b"%d" % number))
+    subscription = leaving.subscribe(queue)
+    leaving.settle([next_message(leaving)], [], closing=[subscription])
+    staying.subscribe(queue, prefetch=10)
+    rest = [next_message(staying) for _ in range(3)]
+    assert [delivery.body for delivery in rest] == [b"1", b"2", b"3"]
+    assert not any(delivery.redelivered for delivery in rest)
+
+
+def test_two_threads_cannot_settle_one_delivery(activemq: ActiveMQ, connect: Connect) -> None:
+    transport, queue, target = connect(activemq.stomp_port), fresh(), fresh()
+    transport.subscribe(queue)
+    outcomes: list[str] = []
+
+    def settle(delivery: Delivery) -> None:
+        try:
+            transport.settle([delivery], [Outgoing(target, b"out")])
+            outcomes.append("done")
+        except StaleDelivery:
+            outcomes.append("stale")
+
+    for _ in range(10):
+        transport.send(Outgoing(queue, b"in"))
+        delivery = next_message(transport)
+        threads = [threading.Thread(target=settle, args=(delivery,)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert sorted(outcomes) == ["done"] * 10 + ["stale"] * 20
+    assert len(bodies(transport, target)) == 10
 
 
 def test_each_half_of_a_settle_is_one_write(
@@ -367,6 +435,52 @@ def test_a_broker_without_a_scheduler_delivers_early_with_the_delay_still_on(
     transport.subscribe(queue)
     transport.send(Outgoing(queue, b"early", delay=60))
     assert next_message(transport).headers["AMQ_SCHEDULED_DELAY"] == "60000"
+
+
+def test_a_broker_of_stomp_1_1_is_acknowledged_in_its_way(connect: Connect) -> None:
+    hello = CONNECTED.replace(b"1.2", b"1.1")
+    message = b"MESSAGE\nsubscription:1\nmessage-id:m\\c7\ndestination:/queue/x\n\nbody\0"
+    with (
+        FakeBroker([hello, AWAIT, b"RECEIPT\nreceipt-id:subscribed-1\n\n\0", message]) as broker,
+        Proxy(broker.port) as proxy,
+    ):
+        transport = connect(proxy.port, settle_timeout=0.5)
+        transport.subscribe(Destination.queue("x"))
+        delivery = next_message(transport)
+        with pytest.raises(TimedOut):
+            transport.settle([delivery], [])
+        assert b"ACK\nmessage-id:m\\c7\nsubscription:1\n" in proxy.up
+
+
+def test_every_host_that_failed_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
+        ports = [server.getsockname()[1] for server in (one, two)]
+    with pytest.raises(Unreachable) as caught:
+        StompTransport(StompSettings(tuple(("127.0.0.1", port) for port in ports))).connect()
+    assert all(f"127.0.0.1:{port}: connection refused" in caught.value.message for port in ports)
+
+
+def test_an_outage_is_told_try_by_try(private_activemq: Callable[..., ActiveMQ], connect: Connect) -> None:
+    broker = private_activemq("minimal")
+    transport = connect(broker.stomp_port)
+    broker.kill()
+    eventually(lambda: transport.link.attempt >= 3)
+    link = transport.link
+    assert not link.connected
+    assert link.next_try is not None
+    assert link.next_try >= link.since
+    assert "connection refused" in link.error
+    attempts = [event.attempt for event in links(transport) if not event.connected]
+    assert attempts == sorted(attempts)
+
+
+def test_waiting_ends_when_the_link_will_not_come_back(connect: Connect) -> None:
+    refusal = b"ERROR\nmessage:User name [x] or password is invalid.\n\n\0"
+    with FakeBroker([CONNECTED, None], [refusal, None]) as broker:
+        transport = connect(broker.port)
+        eventually(lambda: not transport.link.connected)
+        assert not transport.wait_connected(100)
+        assert transport.link.given_up
 
 
 def test_many_threads_settle_at_once(activemq: ActiveMQ, connect: Connect) -> None:

@@ -64,6 +64,8 @@ class Wire(StompPyTransport):
         super().__init__([address], auto_decode=False, vhost="/", timeout=settings.connect_timeout)
         self.number = number
         self.error = ""
+        self.left_open = 0
+        """Bytes in transactions the broker keeps for this connection, begun and never to be ended."""
         self._address = address
         self._settings = settings
         self._on_frames = on_frames
@@ -79,6 +81,7 @@ class Wire(StompPyTransport):
         self._receiver: threading.Thread | None = None
         beat = int(settings.heartbeat * 1000)
         self.protocol = Protocol12(self, heartbeats=(beat, beat))
+        self.protocol.version = "1.1,1.2"
 
     @property
     def name(self) -> str:
