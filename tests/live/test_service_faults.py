@@ -88,8 +88,11 @@ class Scene:
         for destination in (self.link.queue("in"), self.link.queue("out"), self.link.queue("in").dead_letters):
             while self.link.browse(destination).messages:
                 subscription = self.link.subscribe(destination, prefetch=1000)
-                taken = eventually(lambda: [e for e in self.drained() if isinstance(e, Delivery)])
+                taken = eventually(lambda subscription=subscription: self.delivered(subscription))
                 self.link.settle(taken, [], closing=[subscription])
+
+    def delivered(self, subscription):
+        return [e for e in self.drained() if isinstance(e, Delivery) and e.subscription == subscription]
 
     def drained(self):
         events = []
