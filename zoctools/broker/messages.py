@@ -12,6 +12,7 @@ from zoctools.text import one_line
 
 QUEUE = "/queue/"
 TOPIC = "/topic/"
+"""What a destination begins with; both are of one length."""
 DEFAULT_PRIORITY = 4
 _REPEATS = ("AMQ_SCHEDULED_PERIOD", "AMQ_SCHEDULED_REPEAT", "AMQ_SCHEDULED_CRON")
 _MAX_MS = 4_102_444_800_000

@@ -13,7 +13,8 @@ MAX_NAME = 4_000
 MAX_PARTS = 100
 
 
-def split(destination: str) -> list[str]:
+@lru_cache(maxsize=1024)
+def split(destination: str) -> tuple[str, ...]:
     """Return the single destinations of a composite one: ``/queue/a,b`` is ``/queue/a`` and ``/queue/b``.
 
     Raises `SendRefused` for what is neither queue nor topic, or holds line breaks or NUL.
@@ -23,17 +24,24 @@ def split(destination: str) -> list[str]:
     unusable = any(not name or any(character in name for character in "\n\r\0") for name in names)
     if not kind or unusable or len(destination) > MAX_NAME or len(names) > MAX_PARTS:
         raise SendRefused(f"not a destination: {one_line(destination, 100)!r}")
-    return list(dict.fromkeys(kind + name for name in names))
+    return tuple(dict.fromkeys(kind + name for name in names))
 
 
-def is_wildcard(name: str) -> bool:
-    """Whether a name stands for many: a level that is ``*`` (any one) or ``>`` (all the rest)."""
-    return any(level in ("*", ">") for level in name.split("."))
+@lru_cache(maxsize=1024)
+def is_wildcard(destination: str) -> bool:
+    """Whether ``/queue/NAME`` stands for many: it has a level that is ``*`` (any one) or ``>`` (all the rest)."""
+    return any(level in ("*", ">") for level in destination[len(QUEUE) :].split("."))
 
 
-def matches(pattern: str, name: str) -> bool:
-    """Whether `name` is among those `pattern` stands for; ``a.>`` stands for ``a`` too, as ActiveMQ has it."""
-    return pattern == name or (is_wildcard(pattern) and _expression(pattern).fullmatch(name) is not None)
+def matches(pattern: str, destination: str) -> bool:
+    """Whether `destination` is among those `pattern` stands for; ``a.>`` stands for ``a`` too, as in ActiveMQ."""
+    if pattern == destination:
+        return True
+    prefix = len(QUEUE)
+    same_kind = pattern[:prefix] == destination[:prefix]
+    return (
+        same_kind and is_wildcard(pattern) and _expression(pattern[prefix:]).fullmatch(destination, prefix) is not None
+    )
 
 
 @lru_cache(maxsize=256)

@@ -214,7 +214,7 @@ class Queues:
     def _accepted(self, sent: Sent, now: float) -> list[Message]:
         messages = []
         for destination in names.split(sent.destination):
-            if names.is_wildcard(destination[len(QUEUE) :]):
+            if names.is_wildcard(destination):
                 raise SendRefused(f"a message cannot be sent to a wildcard: {one_line(destination, 100)}")
             words = self._refuse(destination) if self._refuse else ""
             if words:
@@ -321,7 +321,7 @@ class Queues:
 
     def _consume(self, consumer: Consumer) -> None:
         for destination in consumer.destinations:
-            if names.is_wildcard(destination[len(QUEUE) :]):
+            if names.is_wildcard(destination):
                 self._queue_patterns[consumer] = None
                 for queue in self._queues.values():
                     if names.matches(destination, QUEUE + queue.name):

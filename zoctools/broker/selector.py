@@ -2,9 +2,10 @@
 
 Comparisons with ``= <> < > <= >=``, ``BETWEEN``, ``IN``, ``LIKE`` (with ``ESCAPE``), ``IS [NOT] NULL``, joined by
 ``AND``, ``OR``, ``NOT`` and parentheses. Names are those of message headers, and what the broker knows besides
-(``JMSXDeliveryCount``, ``JMSPriority``, ...). STOMP headers are text: against a number they are read as numbers, and
-one that is none is equal to no number. A header that is not there makes a comparison unknown, which selects
-nothing, also under ``NOT``. Source: JMS 1.1 section 3.8.1, and ActiveMQ's reading of it over STOMP.
+(``JMSXDeliveryCount``, ``JMSPriority``, ...). STOMP headers are text. Against a number they are read as numbers of its
+kind, so ``5.0`` is no whole number and neither equal to 5 nor greater than 3, but greater than 3.0. A header that is
+not there makes a comparison unknown, which selects nothing, also under ``NOT``. Source: JMS 1.1 section 3.8.1, and
+what ActiveMQ makes of it over STOMP.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import operator
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from zoctools.errors import UsageError
 from zoctools.text import one_line
@@ -62,7 +64,7 @@ _TOKEN = re.compile(
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
 _MAX_DIGITS = 400
 _KEYWORDS = frozenset({"AND", "OR", "NOT", "IN", "BETWEEN", "LIKE", "ESCAPE", "IS", "NULL", "TRUE", "FALSE"})
-_ORDERINGS: dict[str, Callable[[float, float], bool]] = {
+_ORDERINGS: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
     ">": operator.gt,
     "<=": operator.le,
@@ -189,6 +191,8 @@ class _Parser:
             self._expect("NULL")
             return _is_null(operand, wanted_null)
         negative = bool(self._take("NOT"))
+        if self._take("BETWEEN"):
+            return self._between(operand, negative)
         test = self._membership(operand)
         return _negated(test) if negative else test
 
@@ -208,12 +212,16 @@ class _Parser:
         test = _equal(left, right)
         return test if sign == "=" else _negated(test)
 
+    def _between(self, operand: _Operand, negative: bool) -> _Test:
+        """As ActiveMQ, NOT BETWEEN is below or above: what is no number is neither between nor not between."""
+        low = self._operand()
+        self._expect("AND")
+        high = self._operand()
+        if negative:
+            return _any_of([_ordered(operand, low, operator.lt), _ordered(operand, high, operator.gt)])
+        return _all_of([_ordered(operand, low, operator.ge), _ordered(operand, high, operator.le)])
+
     def _membership(self, operand: _Operand) -> _Test:
-        if self._take("BETWEEN"):
-            low = self._operand()
-            self._expect("AND")
-            high = self._operand()
-            return _all_of([_ordered(operand, low, operator.ge), _ordered(operand, high, operator.le)])
         if self._take("IN"):
             self._expect("(")
             members = [self._constant()]
@@ -262,8 +270,18 @@ def _number(text: str) -> int | float | None:
     return int(text) if text.lstrip("+-").isdecimal() else float(text)
 
 
-def _as_number(value: Value) -> int | float | None:
-    return _number(value) if isinstance(value, str) else value
+def _comparable(one: Value, other: Value) -> tuple[Any, Any] | None:
+    """Two values of one kind: a text beside a number is read as such a number; None when it cannot be."""
+    if isinstance(one, str) and not isinstance(other, str):
+        one = _read_like(other, one)
+    elif isinstance(other, str) and not isinstance(one, str):
+        other = _read_like(one, other)
+    return None if one is None or other is None else (one, other)
+
+
+def _read_like(example: Value, text: str) -> Value:
+    number = _number(text)
+    return None if isinstance(example, int) and not isinstance(number, int) else number
 
 
 def _literal(value: Value) -> _Operand:
@@ -317,20 +335,19 @@ def _equal(left: _Operand, right: _Operand) -> _Test:
         one, other = left(lookup), right(lookup)
         if one is None or other is None:
             return None
-        if isinstance(one, str) and isinstance(other, str):
-            return one == other
-        return _as_number(one) == _as_number(other)
+        pair = _comparable(one, other)
+        return pair is not None and bool(pair[0] == pair[1])
 
     return equality
 
 
-def _ordered(left: _Operand, right: _Operand, holds: Callable[[float, float], bool]) -> _Test:
+def _ordered(left: _Operand, right: _Operand, holds: Callable[[Any, Any], bool]) -> _Test:
     def ordering(lookup: Lookup) -> bool | None:
         one, other = left(lookup), right(lookup)
         if one is None or other is None:
             return None
-        first, second = _as_number(one), _as_number(other)
-        return first is not None and second is not None and holds(first, second)
+        pair = _comparable(one, other)
+        return pair is not None and holds(*pair)
 
     return ordering
 

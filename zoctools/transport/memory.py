@@ -180,7 +180,6 @@ class MemoryTransport:
         self._broker = broker
         self._connection: int | None = None
         self._wants_link = False
-        self._closed = False
         self._held_down = False
         self._subscriptions: dict[int, Subscription] = {}
         self._subscribed = 0
@@ -203,8 +202,6 @@ class MemoryTransport:
     def connect(self) -> None:
         """Open the link; raises `Unreachable` while the broker is stopped."""
         with self._broker._lock:
-            if self._closed:
-                raise LinkLost("the transport was closed")
             if not self._broker.running:
                 raise Unreachable("cannot reach the broker in memory: it is stopped")
             if not self._wants_link:
@@ -215,13 +212,12 @@ class MemoryTransport:
     def wait_connected(self, timeout: float) -> bool:
         """Wait until the link is up; returns whether it is."""
         with self._broker._changed:
-            self._broker._changed.wait_for(lambda: self._link.connected or self._closed, timeout)
+            self._broker._changed.wait_for(lambda: self._link.connected, timeout)
             return self._link.connected
 
     def close(self) -> None:
         """Leave in peace."""
         with self._broker._lock:
-            self._closed = True
             if self._wants_link:
                 self._wants_link = False
                 self._broker._transports.remove(self)
@@ -263,8 +259,6 @@ class MemoryTransport:
             raise UsageError(f"a prefetch of {prefetch} would never deliver anything")
         acknowledge = acknowledge and destination.kind is Kind.QUEUE
         with self._broker._lock:
-            if self._closed:
-                raise LinkLost("the transport was closed")
             self._subscribed += 1
             subscription = Subscription(
                 self._subscribed, destination, acknowledge, prefetch, exclusive, priority, selector, retroactive
