@@ -25,6 +25,7 @@ figures = measure(
     load=Recipe,
     validate=Recipe.validate,
     substitute=lambda text, values: Recipe(text).apply_parameters(values),
+    substitute_again=lambda loaded, text, values: Recipe(text).apply_parameters(values),
     merge=lambda one, other: Recipe(one).merge(Recipe(other)),
     hop=hop,
 )

@@ -20,6 +20,7 @@ figures = measure(
     load=Recipe.from_text,
     validate=Recipe.validate,
     substitute=lambda text, values: Recipe.from_text(text).substituted(values),
+    substitute_again=lambda loaded, text, values: loaded.substituted(values),
     merge=lambda one, other: Recipe.from_text(one).merged(Recipe.from_text(other)),
     hop=hop,
 )

@@ -104,6 +104,7 @@ def measure(
     load: Callable[[str], Any],
     validate: Callable[[Any], object],
     substitute: Callable[[str, dict[str, Any]], object],
+    substitute_again: Callable[[Any, str, dict[str, Any]], object],
     merge: Callable[[str, str], object],
     hop: Callable[[bytes], object],
 ) -> dict[str, float]:
@@ -119,6 +120,9 @@ def measure(
         figures[f"{name} load + validate"] = microseconds(lambda text=text: validate(load(text)))
         figures[f"{name} validate"] = microseconds(lambda loaded=loaded: validate(loaded))
         figures[f"{name} load + substitute"] = microseconds(lambda text=text: substitute(text, values))
+        figures[f"{name} substitute again"] = microseconds(
+            lambda loaded=loaded, text=text: substitute_again(loaded, text, values)
+        )
         figures[f"{name} load twice + merge"] = microseconds(lambda text=text: merge(text, text))
     reference = json.loads(body)
     figures["json.dumps"] = microseconds(lambda: json.dumps(reference))

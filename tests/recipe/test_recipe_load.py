@@ -68,7 +68,7 @@ BAD = {
     "error object": ('{"1": {}, "start": [[1, []]], "error": {"a": 1}}', "error must be a node number"),
     "A20 deep": ("[" * 100_000, "f.json: nested too deep"),
     "A20 deep object": ('{"a":' * 100_000, "f.json: nested too deep"),
-    "A20 rather deep": ('{"1": {"x": ' + "[" * 250 + "]" * 250 + '}, "start": [[1, []]]}', "f.json: nested too deep"),
+    "A20 rather deep": ('{"1": {"x": ' + "[" * 600 + "]" * 600 + '}, "start": [[1, []]]}', "f.json: nested too deep"),
     "byte order mark": ('\ufeff{"1": {}}', "f.json: line 1, column 1"),
     "control characters": ('{"1": {"output": {"\\u001b[2J": 9}}, "start": [[1, []]]}', r"node 1: output '\x1b[2J'"),
 }

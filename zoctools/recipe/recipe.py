@@ -19,8 +19,9 @@ from zoctools.text import one_line
 
 MAX_FILE = 16_000_000
 """Bytes of a recipe file we are willing to read."""
-MAX_DEPTH = 200
+MAX_DEPTH = 500
 """How deep a recipe file may nest objects and lists."""
+_NO_OUTPUT: list[int] = []
 
 
 class Recipe:
@@ -53,8 +54,11 @@ class Recipe:
             elif name == "error":
                 self.error = value
             else:
-                number = self._number(name)
-                self.nodes[number] = self._node(number, value)
+                number = name if type(name) is int else self._number(name)
+                if not isinstance(value, dict):
+                    raise self.fault(f"node {number} must be an object")
+                output = value.get("output", _NO_OUTPUT)
+                self.nodes[number] = value if isinstance(output, (list, dict)) else {**value, "output": [output]}
 
     @classmethod
     def from_text(cls, text: str | bytes, source: str = "") -> Recipe:
@@ -191,13 +195,6 @@ class Recipe:
             raise self.fault(
                 f"{one_line(name, 40)!r}: node names must be numbers", hint="put notes into a node, under 'comment'"
             ) from None
-
-    def _node(self, number: int, value: Any) -> dict[str, Any]:
-        if not isinstance(value, dict):
-            raise self.fault(f"node {number} must be an object")
-        if "output" in value and not isinstance(value["output"], (list, dict)):
-            return {**value, "output": [value["output"]]}
-        return value
 
     def _pairs(self, value: Any) -> list[tuple[int, Any]]:
         if not isinstance(value, list) or not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in value):
