@@ -196,7 +196,7 @@ def test_a_second_signal_leaves_at_once_and_the_message_comes_again(scene):
 def test_rolling_restarts_condemn_no_good_message(scene):
     total = 150
     scene.put(*({"good": number} for number in range(total)))
-    for turn in range(6):
+    for turn in range(10):
         processes = [scene.start("Eager" if turn % 2 else "Faulty") for _ in range(2)]
         eventually(lambda pids={p.pid for p in processes}: pids <= _hosts(scene), LIVES)
         wanted = len(scene.bodies("out")) + 10
