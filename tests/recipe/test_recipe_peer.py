@@ -63,35 +63,35 @@ def ours(recipe: str, validate: bool = False, other: str | None = None, paramete
         return REFUSED
 
 
-@settings(derandomize=True, deadline=None, max_examples=400)
+@settings(derandomize=True, deadline=None, max_examples=250)
 @given(recipe=wild_recipes())
 def test_both_find_the_same_recipes_valid(theirs: Ask, recipe: Any) -> None:
     text = json.dumps(recipe)
     assert ours(text, validate=True) == theirs(text, validate=True)
 
 
-@settings(derandomize=True, deadline=None, max_examples=200)
+@settings(derandomize=True, deadline=None, max_examples=120)
 @given(recipe=valid_recipes())
 def test_both_read_a_valid_recipe_alike(theirs: Ask, recipe: Any) -> None:
     text = json.dumps(recipe)
     assert ours(text, validate=True) == theirs(text, validate=True) != REFUSED
 
 
-@settings(derandomize=True, deadline=None, max_examples=200)
+@settings(derandomize=True, deadline=None, max_examples=120)
 @given(one=valid_recipes(), other=valid_recipes())
 def test_both_merge_alike(theirs: Ask, one: Any, other: Any) -> None:
     first, second = json.dumps(one), json.dumps(other)
     assert ours(first, other=second) == theirs(first, other=second) != REFUSED
 
 
-@settings(derandomize=True, deadline=None, max_examples=1500)
+@settings(derandomize=True, deadline=None, max_examples=800)
 @given(template=templates(), values=parameters)
 def test_both_fill_in_a_template_alike(theirs: Ask, template: str, values: Any) -> None:
     text = json.dumps({"1": {"parameters": {"field": template}}, "start": [[1, []]]})
     assert ours(text, parameters=values) == theirs(text, parameters=values)
 
 
-@settings(derandomize=True, deadline=None, max_examples=300)
+@settings(derandomize=True, deadline=None, max_examples=150)
 @given(recipe=valid_recipes(st.one_of(templates(), st.text(max_size=5))), values=parameters)
 def test_both_fill_in_a_whole_recipe_alike(theirs: Ask, recipe: Any, values: Any) -> None:
     text = json.dumps(recipe)
