@@ -50,6 +50,7 @@ class _Heard:
     service: str | None
     status: int
     at: float
+    is_task: bool = False
 
 
 @dataclass(slots=True)
@@ -59,12 +60,10 @@ class Watch:
     heard: dict[str, _Heard] = field(default_factory=dict)
 
     def take(self, said: Broadcast, now: float) -> None:
-        """Take in one status; wrappers do not listen to commands and are passed over."""
-        if said.task:
-            return
+        """Take in one status. A wrapper of ours obeys a command that names its host, and is no service."""
         before = self.heard.get(said.host)
         known = before.service if before else None
-        self.heard[said.host] = _Heard(said.service_class or known, said.status, now)
+        self.heard[said.host] = _Heard(said.service_class or known, said.status, now, bool(said.task))
 
     def running(self) -> list[str]:
         """Return the processes that have not said they leave."""
@@ -72,7 +71,8 @@ class Watch:
 
     def of_service(self, service: str | None) -> list[str]:
         """Return the running processes of a service class (None: of no service)."""
-        return [host for host in self.running() if self.heard[host].service == service]
+        heard = self.heard
+        return [host for host in self.running() if heard[host].service == service and not heard[host].is_task]
 
     def state(self, host: str, now: float) -> str:
         """Return ``stopped``, ``silent``, ``running`` or ``not heard`` for a process."""

@@ -72,9 +72,16 @@ def test_a_service_in_other_capitals_is_the_one_heard() -> None:
 
 def test_states() -> None:
     watch = heard(workflows_service("a.1"), workflows_service("b.2", **LEFT), wrapper_task("c.3"))
-    assert [watch.state(name, 1.0) for name in ("a.1", "b.2", "c.3")] == ["running", "stopped", "not heard"]
+    assert [watch.state(name, 1.0) for name in ("a.1", "b.2", "c.3")] == ["running", "stopped", "running"]
+    assert watch.state("d.4", 1.0) == "not heard"
     assert watch.state("a.1", core.SILENCE + 1) == "silent"
-    assert watch.running() == ["a.1"]
+    assert watch.running() == ["a.1", "c.3"]
+
+
+def test_a_task_is_seen_to_stop_and_is_not_a_process_without_a_service() -> None:
+    watch = heard(wrapper_task("c.3"), wrapper_task("d.4", status=6))
+    assert [watch.state(name, 1.0) for name in ("c.3", "d.4")] == ["running", "stopped"]
+    assert watch.of_service(None) == []
 
 
 def test_a_service_that_dies_stays_of_its_class() -> None:
