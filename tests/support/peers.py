@@ -19,7 +19,9 @@ def peer_python(which: str = "current") -> Path:
     """
     python = PEERS / which / "bin" / "python"
     if not python.exists():
-        why = f"the published workflows and zocalo packages are not installed in {PEERS.name}/{which}: make test does it"
+        why = (
+            f"the published workflows and zocalo packages are not installed in {PEERS.name}/{which}: make test does it"
+        )
         if os.environ.get("CI") and which == "current":
             pytest.fail(why)
         pytest.skip(why)
