@@ -344,6 +344,15 @@ def test_alias_bombs_large_and_deep_files_are_refused(site: Writer) -> None:
     assert "values with its aliases" in wrong(site(bomb)).message
     assert "larger than 1 MB" in wrong(site("version: 1\n" + "# comment\n" * 110_000)).message
     assert "nested too deeply" in wrong(site("version: 1\na: " + "[" * 5000 + "]" * 5000)).message
+    assert "more than 10000 values" in wrong(site("version: 1\na:\n" + "  - a\n" * 10_000)).message
+    chain = "".join(f"  e{number}: e{number + 1}\n" for number in range(300))
+    assert "aliases of aliases" in wrong(site(f"version: 1\nenvironments:\n{chain}  e300: []\n")).message
+
+
+def test_includes_that_no_file_can_be(site: Writer, tmp_path: Path) -> None:
+    (tmp_path / "loop.yml").symlink_to("loop.yml")
+    for name in ("loop.yml", r'"a\0b"'):
+        assert "cannot be read" in wrong(site(f"version: 1\ninclude: {name}\n")).message
 
 
 def test_files_that_cannot_be_used(site: Writer, tmp_path: Path) -> None:

@@ -23,7 +23,12 @@ MAX_FILE = 1_000_000
 """Bytes of one configuration file."""
 MAX_VALUES = 100_000
 """Values in one file with every alias written out."""
+MAX_WRITTEN = 10_000
+"""Values as they are written in one file: the reader takes seconds for more."""
+MAX_DEPTH = 50
+"""Mappings and lists inside each other."""
 MAX_INCLUDES = 100
+MAX_ALIASES = 100
 RESERVED = ("version", "environments", "include")
 
 
@@ -64,7 +69,7 @@ def read_site(path: Path) -> Site:
 
 def _read_into(site: Site, environments: dict[str, tuple[Any, Path]], path: Path, above: tuple[Path, ...]) -> None:
     """Add a file and what it includes; a file outranks what it includes, a later include an earlier one."""
-    place = path.resolve()
+    place = _place(path)
     if place in above:
         raise ConfigError(f"{path}: include: the file includes itself, through {above[-1].name}")
     if len(above) >= MAX_INCLUDES:
@@ -92,6 +97,14 @@ def _read_into(site: Site, environments: dict[str, tuple[Any, Path]], path: Path
         if name in environments:
             site.warnings.append(f"{path}: environments.{name}: replaces the one in {environments[name][1]}")
         environments[name] = (value, path)
+
+
+def _place(path: Path) -> Path:
+    """Return where a file really is."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
 
 
 def _included(value: Any, path: Path) -> list[Path]:
@@ -151,6 +164,8 @@ def _expand(
     if isinstance(value, str):
         if value in (*seen, name):
             raise ConfigError(f"{where}: the aliases go in a circle: {' -> '.join((*seen, name, value))}")
+        if len(seen) >= MAX_ALIASES:
+            raise ConfigError(f"{where}: more than {MAX_ALIASES} aliases of aliases")
         if value not in environments:
             raise ConfigError(f"{where}: there is no environment {value!r}{near(value, environments)}")
         return _expand(value, environments, plugins, (*seen, name))
@@ -221,7 +236,7 @@ def read_yaml(path: Path, referrer: str = "") -> Any:
 
     loader = yaml.SafeLoader("")
     try:
-        loader = yaml.SafeLoader(text)
+        loader = _bounded_loader(path)(text)
         node = loader.get_single_node()
         if node is None:
             return None
@@ -232,12 +247,32 @@ def read_yaml(path: Path, referrer: str = "") -> Any:
         raise ConfigError(f"{path}:{line or ' '}{_problem(error, text)}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not YAML: {str(error).splitlines()[0]}") from error
-    except RecursionError as error:
-        raise ConfigError(f"{path}: is nested too deeply") from error
     except (ValueError, OverflowError) as error:
         raise ConfigError(f"{path}: a value cannot be read: {error}") from error
     finally:
         loader.dispose()
+
+
+def _bounded_loader(path: Path) -> type[yaml.SafeLoader]:
+    """Return a loader that stops, with a `ConfigError`, as soon as a file is deeper or longer than one can be."""
+    import yaml
+
+    class BoundedLoader(yaml.SafeLoader):
+        depth = written = 0
+
+        def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+            self.written += 1
+            if self.written > MAX_WRITTEN:
+                raise ConfigError(f"{path}: more than {MAX_WRITTEN} values")
+            if self.depth >= MAX_DEPTH:
+                raise ConfigError(f"{path}: is nested too deeply")
+            self.depth += 1
+            try:
+                return super().compose_node(parent, index)
+            finally:
+                self.depth -= 1
+
+    return BoundedLoader
 
 
 def _problem(error: yaml.MarkedYAMLError, text: str) -> str:
