@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ from zoctools.site import Plugin, Site, beside, near, read_site, read_text, read
 __all__ = ["Settings", "StompSettings", "TlsSettings", "check", "environment_names", "load", "redacted"]
 
 HIDDEN = "********"
+_TIMES = {"heartbeat": 10.0, "connect-timeout": 10.0, "settle-timeout": 30.0}
+"""Seconds that hold where the broker's plug-in does not say others."""
 
 
 def environment_names(path: str | Path | None = None, environ: Mapping[str, str] = os.environ) -> list[str]:
@@ -70,7 +73,11 @@ def load(
     if local_named or not (builder.has_broker or stomp or (environments and file)):
         builder.apply_local(_local_state(environ), required=local_named)
     builder.apply_options(stomp or {})
-    return builder.settings(tuple(names), file[0] if file else None)
+    settings = builder.settings(tuple(names), file[0] if file else None)
+    chosen = {"file": (str(file[0]), file[1])} if file else {}
+    chosen |= {"environment": (settings.environment, named_by)} if names else {}
+    values = {key: Value(key, value, origin) for key, (value, origin) in chosen.items()}
+    return replace(settings, values={**values, **settings.values})
 
 
 def check(path: Path) -> list[str]:
@@ -265,9 +272,7 @@ class _Builder:
             password=self._password("stomp"),
             namespace=options["prefix"].rstrip("."),
             tls=self._tls(options),
-            heartbeat=float(options.get("heartbeat", 10.0)),
-            connect_timeout=float(options.get("connect-timeout", 10.0)),
-            settle_timeout=float(options.get("settle-timeout", 30.0)),
+            **{name.replace("-", "_"): float(options.get(name, seconds)) for name, seconds in _TIMES.items()},
         )
 
     def _tls(self, options: Mapping[str, Any]) -> TlsSettings | None:
@@ -285,6 +290,9 @@ class _Builder:
             for name, value in options.items():
                 key = f"{kind}.{name}"
                 shown[key] = Value(key, redacted(kind, name, value), self._origins[key])
+        if "stomp" in self._options:
+            for name, seconds in _TIMES.items():
+                shown.setdefault(f"stomp.{name}", Value(f"stomp.{name}", seconds, "default"))
         for kind in ("stomp", "jmx", "rabbitmqapi"):
             key = f"{kind}.password"
             if key in self._origins and key not in shown:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -35,20 +36,28 @@ def test_show(site: Path) -> None:
     lines = [line.split(None, 1) for line in result.stdout.splitlines()]
     assert lines[0] == ["KEY", "VALUE"]
     assert dict(lines[1:]) == {  # type: ignore[arg-type]
+        "environment": "live",
+        "file": str(site),
+        "stomp.connect-timeout": "10.0",
+        "stomp.heartbeat": "10.0",
         "stomp.host": "broker.example.org",
         "stomp.password": "********",
         "stomp.port": "61613",
         "stomp.prefix": "zocalo",
+        "stomp.settle-timeout": "30.0",
         "stomp.username": "u",
         "storage.nested": '{"api_key": "********", "x": [1]}',
         "storage.zocalo.recipe_directory": "/re\\x1bcipes",
     }
-    assert "environment: live" in result.stderr
+    assert "broker: live (broker.example.org:61613)" in result.stderr
 
 
 def test_show_with_origins(site: Path) -> None:
     result = run("--config", site, "-e", "live", "config", "show", "--origin")
     assert f"{site}: broker.host" in result.stdout
+    assert re.search(r"^environment +live +-e$", result.stdout, re.MULTILINE)
+    assert re.search(r"^file +\S+ +--config$", result.stdout, re.MULTILINE)
+    assert re.search(r"^stomp.heartbeat +10.0 +default$", result.stdout, re.MULTILINE)
     said = json.loads(run("--config", site, "-e", "live", "config", "show", "--json").stdout)
     assert said["schema"] == "zoc.config.show/1"
     assert {"key": "stomp.password", "value": "********", "origin": f"{site}: broker.password"} in said["items"]

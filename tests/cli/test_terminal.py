@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -29,16 +30,21 @@ class Terminal:
     master: int
     said: bytes = b""
 
-    def until(self, words: str, timeout: float = 60.0) -> None:
-        """Read until it says `words`."""
+    def until(self, words: str, pressing: str = "", timeout: float = 60.0) -> None:
+        """Read until it says `words`; press keys once a second meanwhile, as people do when nothing happens."""
         deadline = time.monotonic() + timeout
+        pressed = 0.0
         while words.encode() not in self.said:
-            left = deadline - time.monotonic()
-            assert left > 0 and select.select([self.master], [], [], left)[0], f"{words!r} not in {self.said!r}"
-            try:
-                self.said += os.read(self.master, 65536)
-            except OSError as gone:
-                raise AssertionError(f"{words!r} not in {self.said!r}") from gone
+            now = time.monotonic()
+            assert now < deadline, f"{words!r} not in {self.said!r}"
+            if pressing and now > pressed + 1.0:
+                self.type(pressing)
+                pressed = now
+            if select.select([self.master], [], [], 0.2)[0]:
+                try:
+                    self.said += os.read(self.master, 65536)
+                except OSError as gone:
+                    raise AssertionError(f"{words!r} not in {self.said!r}") from gone
 
     def type(self, text: str) -> None:
         """Press keys."""
@@ -107,8 +113,7 @@ def in_a_pipe(site: Path, *words: str) -> subprocess.CompletedProcess[str]:
 def test_ctrl_c_at_a_question(terminals: list[Terminal], site: Path) -> None:
     terminal = on_terminal(terminals, site, "pickup")
     terminal.until("send 1 saved request to default (127.0.0.1:1)?")
-    terminal.type("\x03")
-    terminal.until("zoc: interrupted")
+    terminal.until("zoc: interrupted", pressing="\x03")
     assert terminal.ends() == 130
     assert b"Traceback" not in terminal.said
 
@@ -116,9 +121,21 @@ def test_ctrl_c_at_a_question(terminals: list[Terminal], site: Path) -> None:
 def test_ctrl_c_while_waiting(terminals: list[Terminal], site: Path) -> None:
     terminal = on_terminal(terminals, site, "pickup", "--yes")
     terminal.until("waiting 1 m 00 s")
-    terminal.type("\x03")
+    terminal.until("zoc: interrupted", pressing="\x03")
     assert terminal.ends() == 130
     assert len(list((site.parent / "drop").iterdir())) == 1
+
+
+def test_an_impatient_ctrl_c_shows_no_traceback(terminals: list[Terminal], site: Path) -> None:
+    terminal = on_terminal(terminals, site, "pickup", "--yes")
+    terminal.until("waiting 1 m 00 s")
+    while terminal.process.poll() is None:
+        terminal.type("\x03")
+        if select.select([terminal.master], [], [], 0.01)[0]:
+            with contextlib.suppress(OSError):
+                terminal.said += os.read(terminal.master, 65536)
+    assert terminal.ends() == 130
+    assert b"Traceback" not in terminal.said
 
 
 def test_no_at_a_question_changes_nothing(terminals: list[Terminal], site: Path) -> None:

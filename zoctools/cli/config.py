@@ -36,9 +36,7 @@ def show(session: Session, origin: bool, as_json: bool) -> None:
     if as_json:
         output.print_json("zoc.config.show/1", values)
         return
-    output.say(f"environment: {settings.environment or 'none'}")
-    output.say(f"file: {settings.file or 'none'}")
-    output.say(f"broker: {settings.stomp.broker if settings.stomp else 'none'}")
+    output.say(f"file: {settings.file or 'none'}; broker: {settings.title}")
     rows = [(value.key, _shown(value.value), *([value.origin] if origin else [])) for value in values]
     if rows:
         output.print_table(["key", "value", *(["origin"] if origin else [])], rows, colour=session.colour())

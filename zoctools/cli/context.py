@@ -263,6 +263,18 @@ def run(cli: click.Command, words: Sequence[str], session: Session | None = None
     return code
 
 
+def as_program(call: Callable[[], int]) -> NoReturn:
+    """Call what returns an exit code, and exit with it; an impatient second Ctrl-C ends us without a traceback."""
+    import signal
+
+    try:
+        code = call()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except KeyboardInterrupt:
+        os._exit(ExitCode.INTERRUPTED)
+    sys.exit(code)
+
+
 def _call(cli: click.Command, words: list[str], session: Session, prog_name: str) -> int:
     try:
         with cli.make_context(prog_name, words, obj=session) as ctx:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, cast
 import click
 
 import zoctools
-from zoctools.cli.context import Group, Session, readonly_wanted, run, session_of
+from zoctools.cli.context import Group, Session, as_program, readonly_wanted, run, session_of
 
 
 class Entry(NamedTuple):
@@ -111,4 +111,4 @@ def zoc(ctx: click.Context) -> None:
 
 def main() -> None:
     """Entry point of the console script."""
-    sys.exit(run(zoc, sys.argv[1:], Session(), "zoc"))
+    as_program(lambda: run(zoc, sys.argv[1:], Session(), "zoc"))

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from zoctools.cli import oldoptions, output
-from zoctools.cli.context import Session, run
+from zoctools.cli.context import Session, as_program, run
 from zoctools.cli.main import zoc
 from zoctools.cli.oldoptions import Option
 from zoctools.errors import ConfigError, ExitCode, UsageError, ZocError
@@ -271,8 +271,6 @@ def main(name: str, argv: Sequence[str] | None = None) -> int:
     except ZocError as error:
         print(f"{name}: {error.message}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        return ExitCode.INTERRUPTED
 
 
 def _refuse(message: str) -> int:
@@ -282,34 +280,34 @@ def _refuse(message: str) -> int:
 
 def go() -> None:
     """Entry point of ``zoc.go``."""
-    sys.exit(main("zoc.go"))
+    as_program(lambda: main("zoc.go"))
 
 
 def pickup() -> None:
     """Entry point of ``zoc.pickup``."""
-    sys.exit(main("zoc.pickup"))
+    as_program(lambda: main("zoc.pickup"))
 
 
 def service() -> None:
     """Entry point of ``zoc.service``."""
-    sys.exit(main("zoc.service"))
+    as_program(lambda: main("zoc.service"))
 
 
 def shutdown() -> None:
     """Entry point of ``zoc.shutdown``."""
-    sys.exit(main("zoc.shutdown"))
+    as_program(lambda: main("zoc.shutdown"))
 
 
 def wrap() -> None:
     """Entry point of ``zoc.wrap``."""
-    sys.exit(main("zoc.wrap"))
+    as_program(lambda: main("zoc.wrap"))
 
 
 def status_monitor() -> None:
     """Entry point of ``zoc.status_monitor``."""
-    sys.exit(main("zoc.status_monitor"))
+    as_program(lambda: main("zoc.status_monitor"))
 
 
 def show_recipe_id() -> None:
     """Entry point of ``zoc.show_recipeID``."""
-    sys.exit(main("zoc.show_recipeID"))
+    as_program(lambda: main("zoc.show_recipeID"))
