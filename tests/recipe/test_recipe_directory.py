@@ -63,6 +63,7 @@ def test_a_link_that_leads_out_is_refused(tmp_path: Path) -> None:
         directory.load(inside, "link")
     with pytest.raises(RecipeError, match="loop"):
         directory.load(inside, "loop")
+    assert directory.recipe_names(inside) == ["link"]
 
 
 def test_a_directory_that_is_itself_a_link_is_fine(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from zoctools.logbook import Record
 
 
-_LIKE_AN_ID = re.compile(r"[0-9a-f-]{8,64}", re.IGNORECASE)
+_LIKE_AN_ID = re.compile(r"(T-)?[0-9a-f-]{8,64}", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,10 +50,17 @@ def recipe_names(directory: Path) -> list[str]:
     """Return the names of the recipes in a directory, sorted; raises `ConfigError` when it cannot be read."""
     try:
         with os.scandir(directory) as entries:
-            stems = [entry.name[:-5] for entry in entries if entry.name.endswith(".json") and entry.is_file()]
+            stems = [entry.name[:-5] for entry in entries if entry.name.endswith(".json") and _is_file(entry)]
     except OSError as error:
         raise ConfigError(f"{one_line(directory)} cannot be read: {error.strerror or error}", _SETTING) from None
     return sorted(name for name in stems if is_recipe_name(name))
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
 
 
 def recipe_file(directory: Path, name: object) -> Path:
