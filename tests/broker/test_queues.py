@@ -10,6 +10,7 @@ import pytest
 from support.machine import Machine, bodies, sent
 from zoctools.broker.consumers import KEPT_BYTES, KEPT_MESSAGES, Wanted
 from zoctools.broker.messages import Sent
+from zoctools.broker.topics import KEPT_IN_ALL
 from zoctools.errors import SendRefused, StaleDelivery, UsageError
 
 
@@ -255,6 +256,19 @@ def test_topics_keep_a_bounded_number_and_size() -> None:
     assert sum(map(len, kept)) <= KEPT_BYTES
     machine.consumer("/topic/huge", retroactive=True)
     assert machine.carry_out() == []
+
+
+def test_all_topics_together_keep_a_bounded_size() -> None:
+    machine = Machine()
+    for number in range(100):
+        machine.queues.send(sent(f"/topic/t.{number}", bytes(1_000_000)))
+        machine.queues.send(sent("/topic/t.0", b"never silent"))
+    machine.consumer("/topic/>", retroactive=True)
+    handed = machine.carry_out()
+    assert KEPT_IN_ALL - 2_000_000 < sum(len(one.message.body) for one in handed) <= KEPT_IN_ALL
+    topics = {one.message.destination for one in handed}
+    assert {"/topic/t.0", "/topic/t.99"} <= topics
+    assert "/topic/t.1" not in topics
 
 
 def test_browse_finds_the_first_of_many_and_says_how_many() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -174,10 +176,8 @@ def test_obeys_the_laws_of_three_valued_logic(one: str, other: str) -> None:
 @settings(derandomize=True, deadline=None, max_examples=300)
 @given(st.text(alphabet="ab01 '()=<>%_.,-+eEANDORNTIKLSU\n\0é", max_size=60))
 def test_any_text_is_read_or_refused(selector: str) -> None:
-    try:
-        parse(selector).matches(HEADERS.get)
-    except BadSelector:
-        assert True
+    with contextlib.suppress(BadSelector):
+        assert parse(selector).matches(HEADERS.get) in (True, False)
 
 
 @settings(derandomize=True, deadline=None, max_examples=300)

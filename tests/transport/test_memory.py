@@ -54,15 +54,15 @@ def test_with_a_manual_clock_time_passes_only_when_told() -> None:
 
 
 def test_with_the_real_clock_nobody_has_to_look() -> None:
-    broker = MemoryBroker()
-    transport = connected(broker)
+    others = set(threading.enumerate())
+    transport = connected(MemoryBroker())
     transport.subscribe(QUEUE, prefetch=10)
     transport.subscribe(Destination.queue("DLQ.idle"))
     transport.send(Outgoing(QUEUE, b"last", delay=0.4))
     transport.send(Outgoing(Destination.queue("idle"), b"dead", expires_in=0.2))
     transport.send(Outgoing(QUEUE, b"first", delay=0.05))
     assert [receive(transport).body for _ in range(3)] == [b"first", b"dead", b"last"]
-    eventually(lambda: not any(thread.name == "memory broker timer" for thread in threading.enumerate()))
+    eventually(lambda: set(threading.enumerate()) <= others, what="the end of the timer with nothing to wait for")
     transport.send(Outgoing(QUEUE, b"again", delay=0.05))
     assert receive(transport).body == b"again"
 

@@ -35,23 +35,23 @@ class Wanted:
 class Kept:
     """The newest messages of something, at most `KEPT_MESSAGES` of `KEPT_BYTES` in all."""
 
-    __slots__ = ("_bytes", "messages")
+    __slots__ = ("messages", "size")
 
     def __init__(self) -> None:
         self.messages: deque[Message] = deque()
-        self._bytes = 0
+        self.size = 0
 
     def add(self, message: Message) -> None:
         """Keep a message, and let go of the oldest beyond the bounds."""
         self.messages.append(message)
-        self._bytes += message.size
-        while len(self.messages) > KEPT_MESSAGES or self._bytes > KEPT_BYTES:
+        self.size += message.size
+        while len(self.messages) > KEPT_MESSAGES or self.size > KEPT_BYTES:
             self.pop()
 
     def pop(self) -> Message:
         """Take the oldest out."""
         message = self.messages.popleft()
-        self._bytes -= message.size
+        self.size -= message.size
         return message
 
     def drop_expired(self, now: float) -> None:

@@ -8,6 +8,9 @@ from zoctools.broker import names
 from zoctools.broker.consumers import Consumer, Kept
 from zoctools.broker.messages import Message
 
+KEPT_IN_ALL = 64 * 1024 * 1024
+"""Bytes kept for later listeners over all topics; beyond it the topic that was silent longest keeps nothing."""
+
 
 class Topics:
     """Tells every listener of every message; `hand` is called to hand one over."""
@@ -15,14 +18,13 @@ class Topics:
     def __init__(self, hand: Callable[[Consumer, Message], None]) -> None:
         self._hand = hand
         self._kept: dict[str, Kept] = {}
+        self._size = 0
         self._listeners: dict[str, dict[Consumer, None]] = {}
         self._pattern_listeners: dict[Consumer, None] = {}
 
     def publish(self, message: Message, now: float) -> None:
         """Tell all who listen, and keep the message for retroactive listeners."""
-        kept = self._kept.setdefault(message.destination, Kept())
-        kept.drop_expired(now)
-        kept.add(message)
+        self._keep(message, now)
         for consumer in self._listeners.get(message.destination, ()):
             self._tell(consumer, message, now)
         for consumer in self._pattern_listeners:
@@ -58,10 +60,21 @@ class Topics:
 
     def sweep(self, now: float) -> None:
         """Forget topics that keep nothing."""
-        for destination, kept in list(self._kept.items()):
+        for kept in self._kept.values():
             kept.drop_expired(now)
-            if not kept.messages:
-                del self._kept[destination]
+        self._kept = {destination: kept for destination, kept in self._kept.items() if kept.messages}
+        self._size = sum(kept.size for kept in self._kept.values())
+
+    def _keep(self, message: Message, now: float) -> None:
+        kept = self._kept.pop(message.destination, None) or Kept()
+        self._kept[message.destination] = kept
+        self._size -= kept.size
+        kept.drop_expired(now)
+        kept.add(message)
+        self._size += kept.size
+        while self._size > KEPT_IN_ALL:
+            silent = next(iter(self._kept))
+            self._size -= self._kept.pop(silent).size
 
     def _tell(self, consumer: Consumer, message: Message, now: float) -> None:
         if 0 < message.expires <= now:
