@@ -94,7 +94,7 @@ def expected_wavelength(value: Any) -> float | None:
         return None
     try:
         expected = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         expected = math.nan
     if not (math.isfinite(expected) and expected >= 0):
         raise Reject(f"parameter ispyb_wavelength is not a wavelength: {one_line(repr(value), 80)}")

@@ -176,6 +176,15 @@ def huge(path: Path, header: bytes) -> Path:
     return path
 
 
+def test_a_header_of_blanks_is_judged_like_any_other(judge):
+    blanks = b" " * 60_000
+    for line in (b"X-Binary-Size: a" + blanks + b"b\n", b"# Wavelength" + blanks + b"b\n"):
+        assert "compression is not byte offset" in judge(b"###CBF: VERSION 1.5\n" + line + minicbf.STARTER)
+    complete = b"# Wavelength" + blanks + b"b\nx-CBF_BYTE_OFFSET\nX-Binary-Size: 4  \r\nX-Binary-Number-of-Elements: 4\n"
+    complete += b"X-Binary-Size-Fastest-Dimension: 2\nX-Binary-Size-Second-Dimension: 2\n"
+    assert "names no wavelength" in judge(b"###CBF: VERSION 1.5\n" + complete + minicbf.STARTER + bytes(4))
+
+
 def test_a_huge_file_is_never_read_whole(good, tmp_path):
     header = good[: good.index(minicbf.STARTER) + 4]
     assert "bytes follow the image" in reason_of(huge(tmp_path / "long.cbf", good))
@@ -223,7 +232,7 @@ def test_hdf5_is_rejected_with_a_sentence(name):
     assert "not support yet" in outcome.error
 
 
-@pytest.mark.parametrize("wavelength", ["blue", -1, float("nan"), True, [1]])
+@pytest.mark.parametrize("wavelength", ["blue", -1, float("nan"), True, [1], 10**400])
 def test_a_database_wavelength_that_is_none_is_rejected(good, tmp_path, wavelength):
     (tmp_path / "x.cbf").write_bytes(good)
     outcome = testing.run(Validation, {"file": f"{tmp_path}/x.cbf"}, parameters={"ispyb_wavelength": wavelength})
