@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 LARGEST_FILE = 3 * 1024**4
 """Bytes; the archive takes nothing larger."""
+LATEST = 6e10
+"""Seconds since 1970, before or after: years that have four digits."""
 MOST_FILES_IN_ONE = 50_000
 """A drop file with more entries than this is split even where the recipe names no limit: it must fit in a message."""
 INDUSTRIAL_CODES = ("ic", "il", "in", "sw")
@@ -48,7 +50,7 @@ class Origin:
     def of(cls, location: str, parameters: Mapping[str, Any]) -> Origin:
         """Read it from a path ``/dls/BEAMLINE/data/YEAR/VISIT/…``; the node's ``visit`` and ``beamline`` win.
 
-        Raises `Reject` when neither says it.
+        Raises `Reject` when neither says it, and for a directory that XML cannot name.
         """
         parts = location.split("/")
         place = next((index for index, part in enumerate(parts[:-1]) if _VISIT.fullmatch(part)), 5)
@@ -56,7 +58,10 @@ class Origin:
         visit = _name(parameters.get("visit") or in_path, "visit", location)
         root = parts[place - 3] if place >= 3 and in_path else ""
         beamline = _name(parameters.get("beamline") or VISIT_SHARED_ROOT.get(root, root), "beamline", location)
-        return cls(visit, beamline, "/".join(part for part in parts[place + 1 : -1] if part) or "topdir")
+        dataset = "/".join(part for part in parts[place + 1 : -1] if part) or "topdir"
+        if not icat.speakable(dataset):
+            raise Reject(f"the directory holds characters that XML cannot express: {one_line(location, 200)}")
+        return cls(visit, beamline, dataset)
 
     @property
     def industrial(self) -> bool:
@@ -237,6 +242,8 @@ def data_file(name: str) -> icat.DataFile:
         raise ValueError("it is not a regular file")
     if status.st_size > LARGEST_FILE:
         raise ValueError(f"it has {status.st_size} bytes; the archive takes at most {LARGEST_FILE}")
+    if abs(status.st_mtime) > LATEST:
+        raise ValueError("its time of modification is thousands of years away")
     return icat.DataFile(name, status.st_size, status.st_mtime)
 
 

@@ -294,6 +294,26 @@ def test_names_xml_cannot_hold_are_counted_as_failed_and_harm_nobody_else(visit,
     assert not any(re.search(r"[\x00-\x09\x0b-\x1f]", words) for words in outcome.words)
 
 
+@pytest.mark.parametrize("character", ["\x01", "\x1b", "\ufffe"])
+def test_a_directory_xml_cannot_name_is_rejected(visit, character):
+    outcome = of_list([f"{visit}/{character}/x.cbf"])
+    assert (outcome.ending, outcome.sent) == ("reject", [])
+    assert "XML cannot express" in outcome.error
+
+
+def test_a_time_no_calendar_holds_is_refused_and_harms_nobody_else(visit, monkeypatch):
+    odd, good = images(visit, 1, 2)
+
+    def status(name):
+        found = os.lstat(name)
+        return os.stat_result((*found[:8], 2**45, *found[9:])) if name == odd else found
+
+    monkeypatch.setattr(archiver.os, "stat", status)
+    outcome = of_list([odd, good])
+    assert archived(outcome) == [good]
+    assert sent_to(outcome, "dropfile")["failed"] == 1
+
+
 def test_a_dangling_link_is_missing_and_a_directory_is_refused(visit):
     good = images(visit, 1)[0]
     (visit / "dangling.cbf").symlink_to(visit / "nowhere")
