@@ -134,6 +134,7 @@ def test_without_the_word_shell_there_is_no_shell(wrap, tmp_path):
         ({"command": "a", "timeout": 0}, "timeout must be"),
         ({"command": "a", "timeout": float("nan")}, "timeout must be"),
         ({"command": "a", "timeout": True}, "timeout must be"),
+        ({"command": "a", "timeout": 10**400}, "timeout must be"),
         ({"command": "a", "working_directory": "relative"}, "working_directory must be an absolute path"),
         ({"command": "a", "working_directory": "/a/../b"}, "working_directory must be an absolute path"),
         ({"command": "a", "working_directory": 5}, "working_directory must be text"),

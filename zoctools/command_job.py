@@ -215,7 +215,7 @@ class _Reader:
             return None
         try:
             seconds = math.nan if isinstance(value, bool) else float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             seconds = math.nan
         if not 0 < seconds <= LONGEST:
             raise self._fault("timeout", f"must be a number of seconds: {one_line(repr(value), 80)}")
