@@ -183,13 +183,21 @@ def global_options() -> list[click.Parameter]:
     ]
 
 
+def _shared(wanted: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a command or noun, with what all of them have."""
+    settings = {
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+        **(wanted.get("context_settings") or {}),
+    }
+    return {**wanted, "params": [*(wanted.get("params") or []), *global_options()], "context_settings": settings}
+
+
 class Command(click.Command):
     """A command with the global options; one that is `changing` is refused where the site is read-only."""
 
     def __init__(self, *args: Any, changing: bool = False, **kwargs: Any) -> None:
-        kwargs.setdefault("params", [])
-        kwargs["params"] = [*(kwargs["params"] or []), *global_options()]
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, **_shared(kwargs))
         self.changing = changing
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -211,8 +219,7 @@ class Group(click.Group):
     """Nouns inside a noun are of the same class."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs["params"] = [*(kwargs.get("params") or []), *global_options()]
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, **_shared(kwargs))
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the verbs that may be used here."""

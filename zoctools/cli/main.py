@@ -99,7 +99,6 @@ def _entries(section: str) -> list[Entry]:
 @click.group(
     "zoc",
     cls=LazyGroup,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="The configuration is the file named in $ZOCALO_CONFIG. 'zoc COMMAND --help' says more; so does 'man zoc'.",
 )
 @click.version_option(zoctools.__version__, "--version", prog_name="zoc", message="%(prog)s %(version)s")
