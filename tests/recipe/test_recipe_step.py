@@ -155,6 +155,14 @@ def test_starting_a_recipe_sends_every_start_in_order() -> None:
     assert "left out" not in step.outbox[0].headers
 
 
+def test_a_recipe_whose_messages_would_be_gigabytes_is_refused() -> None:
+    nodes = {"1": {"queue": "one"}, "start": [[1, "x" * 1000]] * 1500}
+    step = Step()
+    with pytest.raises(RecipeError, match="more than 200 MB are to be sent at once"):
+        step.start(Recipe(nodes), {"ID": "new"})
+    assert sum(len(message.body) for message in step.outbox) <= 200_000_000
+
+
 def test_the_recipe_that_started_another_is_its_parent() -> None:
     starter = step_at(1, headers={"zoc_parent": "grandparent"})
     starter.send_to("last", 1)

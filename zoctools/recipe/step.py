@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from zoctools import headers as known_headers
+from zoctools.errors import RecipeError
 from zoctools.recipe import envelope, gate
 from zoctools.recipe.envelope import BadMessage
 from zoctools.recipe.recipe import Recipe
@@ -22,6 +23,8 @@ __all__ = ["BadMessage", "Step"]
 
 MAX_DELAY = 3.2e9
 """Seconds, about a century: more is a mistake."""
+MAX_OUTBOX = 200_000_000
+"""Bytes of all messages that one step may put into its outbox."""
 
 
 class Step:
@@ -52,7 +55,8 @@ class Step:
         self.namespace = namespace
         self.outbox: list[Outgoing] = []
         self.default_output: str | None = None
-        self._post = self.outbox.append if post is None else post
+        self._collected = 0
+        self._post = self._collect if post is None else post
         self._sent_with = recipe
         self._own: Recipe | None = None
         self._node: dict[str, Any] | None = None
@@ -195,6 +199,13 @@ class Step:
         messages = _Messages(self, self._sent_with, (*self.path, self.pointer), self.environment, payload)
         return sum([messages.to(number, headers or {}, delay) for number in destinations])
 
+    def _collect(self, message: Outgoing) -> None:
+        """Put a message into the outbox; each carries the whole recipe, so a few lines can ask for gigabytes."""
+        self._collected += len(message.body)
+        if self._collected > MAX_OUTBOX:
+            raise RecipeError(f"more than {MAX_OUTBOX // 1_000_000} MB are to be sent at once")
+        self.outbox.append(message)
+
     def _full(self, name: str) -> str:
         return namespaced(self.namespace, name)
 
@@ -260,7 +271,7 @@ def _seconds(value: Any, what: str) -> float:
     """Return a delay; a template may have made text of it. Raises `ValueError` for what is no span of time."""
     try:
         seconds = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         seconds = math.nan
     if not 0 <= seconds <= MAX_DELAY:
         raise ValueError(f"{what} must be a number of seconds, not {one_line(value, 40)}")
