@@ -180,7 +180,8 @@ def test_a_header_of_blanks_is_judged_like_any_other(judge):
     blanks = b" " * 60_000
     for line in (b"X-Binary-Size: a" + blanks + b"b\n", b"# Wavelength" + blanks + b"b\n"):
         assert "compression is not byte offset" in judge(b"###CBF: VERSION 1.5\n" + line + minicbf.STARTER)
-    complete = b"# Wavelength" + blanks + b"b\nx-CBF_BYTE_OFFSET\nX-Binary-Size: 4  \r\nX-Binary-Number-of-Elements: 4\n"
+    complete = b"# Wavelength" + blanks + b"b\nx-CBF_BYTE_OFFSET\nX-Binary-Size: 4  \r\n"
+    complete += b"X-Binary-Number-of-Elements: 4\n"
     complete += b"X-Binary-Size-Fastest-Dimension: 2\nX-Binary-Size-Second-Dimension: 2\n"
     assert "names no wavelength" in judge(b"###CBF: VERSION 1.5\n" + complete + minicbf.STARTER + bytes(4))
 
