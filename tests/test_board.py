@@ -109,6 +109,21 @@ def test_who_should_have_spoken_is_silent_then_forgotten_but_never_its_class() -
     assert (archivers.here, archivers.last_heard) == (0, WALL + 1060)
 
 
+def test_a_replacement_and_who_was_killed_before_it_are_not_two() -> None:
+    scene = Scene()
+    for host in ("a.1", "a.2", "a.1"):
+        scene.say(host)
+    scene.clock.now += 2
+    scene.say("a.3")
+    for _ in range(20):
+        scene.clock.now += 5
+        scene.say("a.2")
+        scene.say("a.3")
+    shot = scene.board.snapshot()
+    assert [(each.here, each.most) for each in shot.classes] == [(2, 2)]
+    assert shot.missing == ()
+
+
 def test_goodbyes_are_forgotten_after_ten_seconds() -> None:
     scene = Scene()
     scene.say("a.1", Status.TEARDOWN)
@@ -324,7 +339,7 @@ def test_any_sequence_leaves_the_board_consistent(actions: list[tuple[Any, ...]]
         assert counts.heard + counts.outdated + counts.malformed + counts.overflow == fed
         assert len({each.host for each in shot.instances}) == len(shot.instances)
         assert all(0 <= shot.age(each) <= 120 for each in shot.instances)
-        assert all(0 <= each.here <= each.most for each in shot.classes)
+        assert all(each.here >= 0 and each.most >= min(each.here, 1) for each in shot.classes)
         now_known = {each.name for each in shot.classes}
         assert {each.service_class for each in shot.instances if each.service_class} <= now_known
         assert classes <= now_known

@@ -52,6 +52,8 @@ class _Entry:
     waiting: bool = False
     counted: str = ""
     """The service class it counts for as being here."""
+    round: int = 0
+    """The last round of that class in which it spoke."""
     view: Instance | None = None
 
     def instance(self, host: str) -> Instance:
@@ -80,6 +82,18 @@ class _Entry:
         return skew if abs(skew) > SKEW_FROM else None
 
 
+@dataclass(slots=True)
+class _Present:
+    """Who is here of a service class. Each newcomer begins a round; those who speak in the same one are all alive.
+
+    A process that was killed never speaks in the round of its replacement, so the two do not count as two.
+    """
+
+    count: int = 0
+    round: int = 0
+    spoke: int = 0
+
+
 class Change(Enum):
     """What a broadcast did to the board."""
 
@@ -105,7 +119,8 @@ class StatusBoard:
         self._entries: dict[str, _Entry] = {}
         self._order: list[str] | None = None
         self._swept = float("-inf")
-        self._here: dict[str, int] = {}
+        self._here: dict[str, _Present] = {}
+        self._rounds = 0
         self._most: dict[str, int] = {}
         self._last_heard: dict[str, float] = {}
         self._tally: dict[str, int] = dict.fromkeys(("heard", "outdated", "malformed", "overflow", "refused"), 0)
@@ -158,7 +173,7 @@ class StatusBoard:
         with self._lock:
             self._forget(self._now(self._clock()))
             known = {entry.service_class for entry in self._entries.values()}
-            self._most = {name: self._here.get(name, 0) for name in self._most if name in known}
+            self._most = {name: self._count_here(name) for name in self._most if name in known}
             self._last_heard = {name: self._last_heard[name] for name in self._most}
 
     def forget(self) -> tuple[Instance, ...]:
@@ -193,7 +208,7 @@ class StatusBoard:
 
     def _classes(self) -> tuple[ServiceClass, ...]:
         return tuple(
-            ServiceClass(name, self._here.get(name, 0), most, self._last_heard[name])
+            ServiceClass(name, self._count_here(name), most, self._last_heard[name])
             for name, most in sorted(self._most.items())
         )
 
@@ -253,19 +268,33 @@ class StatusBoard:
         """The board's clock."""
         return (clock if self._down_since is None else min(clock, self._down_since)) - self._down_total
 
+    def _count_here(self, name: str) -> int:
+        return self._here[name].count if name in self._here else 0
+
     def _count_class(self, entry: _Entry, name: str) -> None:
-        """Count an entry for this class as being here, and remember the most there were at once."""
-        if name == entry.counted:
+        """Count an entry for this class as being here, and remember the most that were alive at once."""
+        if name != entry.counted:
+            self._move(entry, name)
+        if not name or name not in self._most:
             return
+        here = self._here[name]
+        if entry.round != here.round:
+            entry.round, here.spoke = here.round, here.spoke + 1
+            self._most[name] = max(self._most[name], here.spoke)
+
+    def _move(self, entry: _Entry, name: str) -> None:
+        """Count an entry for another class than before; no name is no class."""
         if entry.counted:
-            self._here[entry.counted] -= 1
-            if not self._here[entry.counted]:
+            here = self._here[entry.counted]
+            here.count -= 1
+            here.spoke -= entry.round == here.round
+            if not here.count:
                 del self._here[entry.counted]
+        entry.counted, entry.round = name, 0
         if name:
-            self._here[name] = self._here.get(name, 0) + 1
-            if name in self._most:
-                self._most[name] = max(self._most[name], self._here[name])
-        entry.counted = name
+            self._rounds += 1
+            here = self._here.setdefault(name, _Present())
+            here.count, here.round, here.spoke = here.count + 1, self._rounds, 0
 
     def _forget(self, now: float) -> list[Instance]:
         self._swept = now

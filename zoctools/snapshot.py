@@ -91,9 +91,9 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class ServiceClass:
-    """All instances of one service class: how many are here, the most there were at once, when last heard.
+    """All instances of one service class: how many are here, the most that were alive at once, when last heard.
 
-    `last_heard` is in epoch seconds by our own clock.
+    Somebody killed is here until forgotten, so `here` may be more than `most` for a while. `last_heard` is in epoch seconds by our own clock.
     """
 
     name: str
