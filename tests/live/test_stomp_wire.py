@@ -225,8 +225,7 @@ def test_each_half_of_a_settle_is_one_write(
 def test_small_writes_leave_at_once_and_prefetch_is_always_asked_for(activemq: ActiveMQ, connect: Connect) -> None:
     with Proxy(activemq.stomp_port) as proxy:
         transport = connect(proxy.port)
-        assert transport._wire is not None
-        assert transport._wire.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert transport._session.wire().socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         transport.subscribe(fresh())
         transport.subscribe(fresh(), prefetch=7)
         assert b"activemq.prefetchSize:1\n" in proxy.up
@@ -367,7 +366,7 @@ def test_the_receiver_thread_cannot_send(connect: Connect, monkeypatch: pytest.M
         except RuntimeError as error:
             raised.append(error)
 
-    monkeypatch.setattr(StompTransport, "_take_message", answer)
+    monkeypatch.setattr(StompTransport, "message_arrived", answer)
     with FakeBroker([CONNECTED, AWAIT, b"MESSAGE\nsubscription:1\nmessage-id:1\n\nx\0"]) as broker:
         connect(broker.port).broadcast(Outgoing(Destination.topic("hello"), b"x"))
         eventually(lambda: raised)
@@ -481,6 +480,30 @@ def test_waiting_ends_when_the_link_will_not_come_back(connect: Connect) -> None
         eventually(lambda: not transport.link.connected)
         assert not transport.wait_connected(100)
         assert transport.link.given_up
+
+
+def test_a_browse_says_how_many_there_are_and_whether_it_saw_all(activemq: ActiveMQ, connect: Connect) -> None:
+    transport, queue = connect(activemq.stomp_port), fresh()
+    empty = transport.browse(queue)
+    assert (empty.looked_at, empty.of, empty.complete) == (0, 0, True)
+    transport.settle([], [Outgoing(queue, b"x", {"kind": "odd" if number % 2 else "even"}) for number in range(450)])
+    part, everything = transport.browse(queue, limit=100), transport.browse(queue)
+    assert (part.looked_at, part.of, part.complete) == (100, 450, False)
+    assert everything.of == 450
+    assert everything.complete == (everything.looked_at == 450)
+    chosen = transport.browse(queue, "kind = 'odd'")
+    assert {message.headers["kind"] for message in chosen.messages} == {"odd"}
+    assert not chosen.complete
+
+
+def test_without_the_statistics_plug_in_no_browse_is_called_complete(
+    private_activemq: Callable[..., ActiveMQ], connect: Connect
+) -> None:
+    transport, queue = connect(private_activemq("minimal").stomp_port), fresh()
+    transport.send(Outgoing(queue, b"x"))
+    seen = transport.browse(queue)
+    assert (seen.looked_at, seen.of, seen.complete) == (1, None, False)
+    assert transport.link.number == 1
 
 
 def test_many_threads_settle_at_once(activemq: ActiveMQ, connect: Connect) -> None:
