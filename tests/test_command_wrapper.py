@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -108,6 +110,19 @@ def test_values_are_quoted_for_a_shell(wrap, tmp_path, value):
     assert not (tmp_path / "work" / "pwned").exists()
 
 
+@pytest.mark.parametrize(
+    "command",
+    ['printf %s "{value}"', "printf %s '{value}'", "cat <<END\n{value}\nEND", "x=`echo {value}`"],
+)
+@pytest.mark.parametrize("value", ["$(touch pwned)", "`touch pwned`", "'; touch pwned; '", '"; touch pwned; "'])
+def test_no_value_is_run_wherever_in_a_shell_command_it_stands(wrap, tmp_path, command, value):
+    wrapper, _ = wrap(command=command, shell=True, value=value)
+    with contextlib.suppress(Failed):
+        wrapper.run()
+    assert (tmp_path / "work" / "command.out").exists()
+    assert not (tmp_path / "work" / "pwned").exists()
+
+
 def test_without_the_word_shell_there_is_no_shell(wrap, tmp_path):
     wrapper, _ = wrap(command="echo $HOME | cat > x; touch y", program_name="p")
     assert wrapper.run() is True
@@ -134,6 +149,7 @@ def test_without_the_word_shell_there_is_no_shell(wrap, tmp_path):
         ({"command": "a", "timeout": 0}, "timeout must be"),
         ({"command": "a", "timeout": float("nan")}, "timeout must be"),
         ({"command": "a", "timeout": True}, "timeout must be"),
+        ({"command": "a", "success": {"required_texts": ["\ud800"]}}, "required_texts holds a character"),
         ({"command": "a", "timeout": 10**400}, "timeout must be"),
         ({"command": "a", "working_directory": "relative"}, "working_directory must be an absolute path"),
         ({"command": "a", "working_directory": "/a/../b"}, "working_directory must be an absolute path"),
@@ -326,3 +342,17 @@ def test_hostile_names_of_results_are_recorded_as_they_are(wrap, tmp_path):
     assert wrapper.run() is True
     assert {record["file_name"] for record in sent(step, "result-individual-file")} == {name, "-rf.mtz"}
     assert Path(sent(step, "result-all-files")[0]["filelist"][0]).exists()
+
+
+def test_a_pattern_of_endless_directories_is_a_failure_in_words(wrap):
+    wrapper, _ = wrap(command="true", files=["**/" * 2000 + "x"])
+    with pytest.raises(Failed, match="is no pattern of files"):
+        wrapper.run()
+
+
+def test_a_pipe_in_the_place_of_the_output_is_a_failure_and_no_wait(wrap, tmp_path):
+    (tmp_path / "work").mkdir()
+    os.mkfifo(tmp_path / "work" / "true.out")
+    wrapper, _ = wrap(command="true")
+    with pytest.raises(Failed, match=r"true\.out: No such device"):
+        wrapper.run()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -188,6 +189,18 @@ def test_a_full_disk_loses_output_but_not_the_program(tmp_path):
     output.close()
     assert "No space left" in output.trouble
     assert output.seen == {"seen"}
+
+
+def test_output_cut_short_by_a_limit_of_the_system_is_said(tmp_path):
+    output = Output(tmp_path / "out")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        output.take(b"x" * 1500)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        output.close()
+    assert "is not complete: File too large" in output.trouble
 
 
 def test_an_exception_while_waiting_leaves_nothing_behind(tmp_path):

@@ -71,11 +71,11 @@ class Job:
     """One program to run.
 
     ``command`` is a list of words, or text that is split into words as a shell would but without any shell; with
-    ``"shell": true`` the text goes to ``/bin/sh``, values in it quoted. ``working_directory`` is created; without it
-    the program runs where we do. ``environment`` adds variables, null removes one. ``timeout`` is in seconds.
-    ``stdout`` and ``stderr`` name files in the working directory, by default NAME.out and NAME.err after the program
-    or ``program_name``; the same name twice puts both into one file. ``files`` are recorded, and copied to
-    ``results_directory`` when there is one.
+    ``"shell": true`` the text goes to ``/bin/sh``, values in it as shell variables, which no value can break out of.
+    ``working_directory`` is created; without it the program runs where we do. ``environment`` adds variables, null
+    removes one. ``timeout`` is in seconds. ``stdout`` and ``stderr`` name files in the working directory, by default
+    NAME.out and NAME.err after the program or ``program_name``; the same name twice puts both into one file.
+    ``files`` are recorded, and copied to ``results_directory`` when there is one.
     """
 
     words: tuple[str, ...]
@@ -131,7 +131,7 @@ class _Reader:
         if shell:
             if not isinstance(command, str) or not command.strip():
                 raise self._fault("command", "must be text for a shell")
-            return "/bin/sh", "-c", self._sound("command", self._filled("command", command, shlex.quote))
+            return "/bin/sh", "-c", self._sound("command", self._script(command))
         if isinstance(command, str):
             try:
                 pieces: Sequence[Any] = shlex.split(command)
@@ -145,6 +145,21 @@ class _Reader:
         if not words or not words[0]:
             raise self._fault("command", "names no program")
         return tuple(self._sound("command", word) for word in words)
+
+    def _script(self, command: str) -> str:
+        """Return the text for a shell, the values set as variables ahead of it.
+
+        Wherever the author wrote ``{name}``, in quotes or a here-document too, the shell sees a variable there, and
+        never reads what the value holds.
+        """
+        values: list[str] = []
+
+        def variable(value: str) -> str:
+            values.append(value)
+            return f'"$zoc_{len(values)}"'
+
+        script = self._filled("command", command, variable)
+        return "".join(f"zoc_{number}={shlex.quote(value)}; " for number, value in enumerate(values, 1)) + script
 
     def _words(self, piece: Any) -> list[str]:
         if isinstance(piece, (int, float)) and not isinstance(piece, bool):
@@ -273,7 +288,7 @@ class _Reader:
         entries = [value] if isinstance(value, str) else value
         if not isinstance(entries, list) or not all(isinstance(entry, str) and entry for entry in entries):
             raise self._fault(key, "must be a list of texts")
-        return tuple(self._filled(key, entry) for entry in entries)
+        return tuple(self._sound(key, self._filled(key, entry)) for entry in entries)
 
     def _inside(self, key: str, name: str) -> str:
         """Return a path within the working directory as it is."""

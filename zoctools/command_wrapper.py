@@ -134,7 +134,7 @@ def found(job: Job) -> Iterator[Result]:
     for kind in job.files:
         try:
             matches = sorted(job.directory.glob(kind.pattern))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise Failed(f"{one_line(kind.pattern, 200)!r} is no pattern of files: {error}") from None
         for path in matches:
             if path not in seen and path.is_file():

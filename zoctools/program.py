@@ -14,8 +14,8 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import IO
 
 from zoctools.errors import ZocError
 from zoctools.text import duration, from_bytes, one_line
@@ -76,7 +76,7 @@ class Output:
         self._overlap = max((len(text) for text in self._wanted.values()), default=1) - 1
         self._rest = limit
         self._end = b""
-        self._file: IO[bytes] = path.open("wb", buffering=0)
+        self._file = FileIO(path, "w", opener=_without_waiting)
 
     def take(self, block: bytes) -> None:
         """Take in the next bytes."""
@@ -88,7 +88,9 @@ class Output:
 
     def _keep(self, block: bytes) -> None:
         try:
-            self._file.write(block)
+            rest = memoryview(block)
+            while rest:
+                rest = rest[self._file.write(rest) or len(rest) :]
         except OSError as error:
             self.trouble = f"{one_line(self.path, 200)} is not complete: {error.strerror}"
             self._rest = 0
@@ -221,6 +223,11 @@ class Program:
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file; a named pipe that nobody reads is an error instead of a wait."""
+    return os.open(path, flags | os.O_NONBLOCK, 0o666)
 
 
 def _signal_name(number: int) -> str:
