@@ -387,6 +387,12 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path, name):
         TaskFile.read(tmp_path / name)
 
 
+def test_a_pipe_nobody_writes_to_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "recipewrapper")
+    with pytest.raises(BadFile, match="the body is empty"):
+        TaskFile.read(tmp_path / "recipewrapper")
+
+
 def test_a_file_with_bytes_that_are_no_text_is_refused(tmp_path):
     (tmp_path / "recipewrapper").write_bytes(b'{"a": "\xff"}')
     with pytest.raises(BadFile, match="not UTF-8"):
