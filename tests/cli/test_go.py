@@ -104,6 +104,13 @@ def test_a_recipe_from_a_file_or_standard_input(run: Run, broker: MemoryBroker, 
         assert set(message["parameters"]) == {"guid"}
 
 
+def test_standard_input_without_end_is_refused(run: Run, broker: MemoryBroker) -> None:
+    with Path("/dev/zero").open("rb") as endless:
+        result = run("-n", "-f", "-", input=endless)
+    assert "standard input: larger than 16 MB" in str(result.exception)
+    assert sent(broker) == []
+
+
 def test_a_given_recipe_id_is_kept(run: Run, broker: MemoryBroker) -> None:
     assert run("-n", "-r", "x", "-s", "guid=abc-123").stdout == "abc-123\n"
     assert sent(broker)[0][1]["parameters"]["guid"] == "abc-123"
@@ -192,6 +199,7 @@ def test_drop_saves_without_asking_the_broker(run: Run, broker: MemoryBroker, dr
     assert result.exit_code == 0
     (content,) = saved(drop)
     assert content["message"]["parameters"]["guid"] == result.stdout.strip()
+    assert "saved, NOT submitted" in result.stderr
     assert run("-r", "x", "42", "--drop", storage={}).exit_code == 2
 
 

@@ -112,7 +112,7 @@ def go(
     what = _described(recipes, recipe_file, identifier, reprocessing=reprocessing)
     if dry_run:
         return _try(session, what, drop=drop)
-    saved_to, reason = (_save(session, request), None) if drop else _submit(session, request, what)
+    saved_to, reason = (_set_aside(session, request, what), None) if drop else _submit(session, request, what)
     settings = session.settings
     outcome = Outcome(
         request.recipe_id,
@@ -166,10 +166,10 @@ def _number(word: str, kind: str) -> int:
 def _custom(recipe_file: str | None) -> dict[str, Any] | None:
     if recipe_file is None:
         return None
-    from zoctools.recipe.recipe import Recipe
+    from zoctools.recipe.recipe import MAX_FILE, Recipe
 
     if recipe_file == "-":
-        recipe = Recipe.from_text(sys.stdin.buffer.read(), "standard input")
+        recipe = Recipe.from_text(sys.stdin.buffer.read(MAX_FILE + 1), "standard input")
     else:
         recipe = Recipe.from_file(Path(recipe_file))
     recipe.validate()
@@ -221,7 +221,7 @@ def _submit(session: Session, request: Request, what: str) -> tuple[str | None, 
         except BadFile as unsaved:
             raise Unreachable(f"{error.message}; {unsaved.message}", "nothing was submitted, nothing saved") from error
         output.say(f"zoc: {text.one_line(error.message)}")
-        output.say(f"{what} on {session.settings.title}: saved, NOT submitted; 'zoc pickup' sends {saved_to}")
+        _say_saved(session, what, saved_to)
         return saved_to, error.message
     output.say(f"{what} on {session.settings.title}: submitted")
     return None, None
@@ -255,6 +255,16 @@ def _send(session: Session, request: Request) -> None:
     if failures:
         raise failures[0]
     sender.join(LEAVING)
+
+
+def _set_aside(session: Session, request: Request, what: str) -> str:
+    saved_to = _save(session, request)
+    _say_saved(session, what, saved_to)
+    return saved_to
+
+
+def _say_saved(session: Session, what: str, saved_to: str) -> None:
+    output.say(f"{what} on {session.settings.title}: saved, NOT submitted; 'zoc pickup' sends {saved_to}")
 
 
 def _save(session: Session, request: Request) -> str:
