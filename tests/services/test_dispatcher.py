@@ -1,4 +1,5 @@
 import json
+import os
 import time
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
@@ -520,6 +521,13 @@ def test_a_data_collection_nobody_knows_is_rejected(site: Site, dcid: object, co
     site.collection(7, content)
     outcome = site.dispatch({"recipes": ["demo"], "parameters": {"file": 1, "ispyb_dcid": dcid}})
     assert (outcome.ending, words in outcome.error) == ("reject", True)
+
+
+def test_a_pipe_in_the_place_of_a_data_collection_holds_nobody_up(site: Site) -> None:
+    site.collection(7, {})
+    os.mkfifo(site.root / "collections" / "8.json")
+    outcome = site.dispatch({"recipes": ["demo"], "parameters": {"file": 1, "ispyb_dcid": 8}})
+    assert (outcome.ending, "8.json is not JSON" in outcome.error) == ("reject", True)
 
 
 def test_a_request_for_no_data_collection_asks_for_none(site: Site) -> None:
