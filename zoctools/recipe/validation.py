@@ -192,6 +192,8 @@ def keys_given_twice(text: str) -> list[tuple[str, str]]:
         value = json.loads(text, object_pairs_hook=build)
     except RecursionError:
         raise RecipeError("nested too deep") from None
+    if not twice:
+        return []
     found = [(place, key) for place, item in walk(value) if id(item) in twice for key in twice.pop(id(item))[1]]
     return found + [("an object that another one replaces", key) for _, keys in twice.values() for key in keys]
 
