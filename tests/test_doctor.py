@@ -21,6 +21,7 @@ from zoctools.doctor.examination import Check, Running, examine, exit_code
 from zoctools.doctor.finding import Finding, Word, ok
 from zoctools.errors import ExitCode
 from zoctools.queues import Jolokia
+from zoctools.service.status import Status
 from zoctools.settings import Account, Settings, StompSettings
 from zoctools.transport.memory import MemoryBroker, MemoryTransport
 from zoctools.transport.stomp import StompTransport
@@ -60,17 +61,17 @@ def storage(folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def speaker() -> Iterator[Callable[[Any], None]]:
+def speaker() -> Iterator[Callable[..., None]]:
     """Somebody who broadcasts a status again and again over a transport, until the test ends."""
     stop = threading.Event()
     threads: list[threading.Thread] = []
 
-    def start(transport: Any) -> None:
+    def start(transport: Any, *messages: dict[str, Any]) -> None:
         transport.connect()
 
         def repeat() -> None:
             while not stop.wait(0.2):
-                publish(transport, workflows_service())
+                publish(transport, *(messages or [workflows_service()]))
             transport.close()
 
         threads.append(threading.Thread(target=repeat))
@@ -141,6 +142,24 @@ def test_nobody_listening_is_unreachable_and_the_rest_is_looked_at(tmp_path: Pat
     }
     assert found["recipes"].word is Word.OK
     assert exit_code(list(found.values())) is ExitCode.UNREACHABLE
+
+
+def test_servers_that_are_away_come_with_what_to_do() -> None:
+    jmx = Account(host="127.0.0.1", port=free_port(), url="api/jolokia")
+    found = look(Settings(stomp=StompSettings((("127.0.0.1", free_port()),)), jmx=jmx), StompTransport)
+    for what in ("login", "queue figures"):
+        assert (found[what].word, "config show --origin" in found[what].hint) == (Word.FAIL, True)
+
+
+def test_who_left_is_no_running_service(speaker: Callable[..., None]) -> None:
+    broker = MemoryBroker()
+    settings, opener = memory(broker)
+    speaker(opener(settings.stomp), workflows_service(status=Status.TEARDOWN))
+    verdict = look(settings, opener)["services"]
+    assert (verdict.word, verdict.figures["heard"]) == (Word.WARN, 0)
+    speaker(opener(settings.stomp), workflows_service("a.1"), workflows_service("a.2"))
+    verdict = look(settings, opener)["services"]
+    assert verdict.detail.startswith("2 processes of 1 service class spoke")
 
 
 def test_a_wrong_login_is_said_in_the_brokers_words(private_activemq: Callable[..., ActiveMQ]) -> None:

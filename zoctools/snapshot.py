@@ -80,6 +80,12 @@ class Instance:
         return self.task or self.service or self.service_class
 
     @property
+    def process(self) -> str:
+        """``node7.2245``, which tells it from others and is what the shutdown command takes; pods go by their tag."""
+        host = Host.from_status(self.host)
+        return f"{host.short}.{host.pid}" if host.pid and self.said.node == host.short else self.said.node
+
+    @property
     def left(self) -> bool:
         """Whether it said goodbye: a service going down, or a task at its end."""
         return has_left(self.status, self.task)
@@ -93,7 +99,8 @@ class Instance:
 class ServiceClass:
     """All instances of one service class: how many are here, the most that were alive at once, when last heard.
 
-    Somebody killed is here until forgotten, so `here` may be more than `most` for a while. `last_heard` is in epoch seconds by our own clock.
+    Somebody killed is here until forgotten, so `here` may be more than `most` for a while. `last_heard` is in epoch
+    seconds by our own clock.
     """
 
     name: str

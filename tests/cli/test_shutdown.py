@@ -199,6 +199,14 @@ def test_a_dry_run_says_who_would_be_asked(run: Run, commands: Any, services: An
     assert commands() == []
 
 
+def test_a_dry_run_that_would_ask_nobody_says_so(run: Run, commands: Any, services: Any) -> None:
+    services(workflows_service("a.1"))
+    result = run("-s", "Archiver", "--dry-run")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "nobody would be asked to stop" in result.stderr
+    assert commands() == []
+
+
 @pytest.mark.parametrize("wait", [["--wait"], ["--wait", "30"], ["--wait=30"]])
 def test_waiting_until_all_are_gone(run: Run, services: Any, wait: list[str]) -> None:
     services(workflows_service("a.1"), workflows_service("b.2"), our_service("c.3"))

@@ -70,9 +70,9 @@ def test_the_table_shows_who_spoke(run: Run, speaking: Callable[..., None]) -> N
     lines = [line.split() for line in result.stdout.splitlines()]
     assert lines[0] == ["SERVICE", "HOST", "STATE", "AGE", "BUSY", "VERSION", "WAITS", "FOR"]
     assert [line[:3] for line in lines[1:]] == [
-        ["Dispatcher", "node7", "processing"],
-        ["dummy", "vm", "processing"],
-        ["Mailer", "node9", "waiting"],
+        ["Dispatcher", "node7.2245", "processing"],
+        ["dummy", "vm.2569", "processing"],
+        ["Mailer", "node9.77", "waiting"],
     ]
     assert lines[3][-2:] == ["mail", "server"]
     assert "listened to live (broker:61613) for 0.5 s: 2 services and 1 task on 3 hosts" in result.stderr
@@ -87,7 +87,7 @@ def test_off_a_terminal_it_listens_once(run: Run, speaking: Callable[..., None])
 
 def test_json_says_everything(run: Run, speaking: Callable[..., None]) -> None:
     speaking(workflows_service(), our_service())
-    result = run("--json", "--listen", "0.5")
+    result = run("--once", "--json", "--listen", "0.5")
     whole = json.loads(result.stdout)
     assert (whole["schema"], whole["complete"]) == ("zoc.status/1", True)
     theirs, ours = whole["items"]

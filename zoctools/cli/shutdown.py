@@ -85,7 +85,7 @@ def shutdown(
     commands = [core.for_host(host, watch, Host.of_this_process()) for host in hosts]
     ask = bool(services) and not yes and not dry_run
     if ask:
-        output.require_answer("stop services", yes=yes)
+        output.require_answer(f"stop services on {session.settings.title}", yes=yes)
     with session.transport(changing=True) as transport:
         if ask or dry_run or wait is not None:
             _listen(transport, watch)
@@ -93,13 +93,16 @@ def shutdown(
         commands += [core.for_service(name, watch) for name in services]
         processes = core.targets(commands, watch)
         if dry_run:
+            if not processes:
+                output.say(f"zoc: none was heard on {session.settings.title}: nobody would be asked to stop")
+                return _report([], as_json, ExitCode.NO)
             return _report(_items(processes, watch, "would be asked"), as_json)
         if ask:
             question = f"stop {_counted(commands, watch)} on {session.settings.title}?"
             output.confirm(question, yes=yes)
         for order in commands:
             transport.send(order.outgoing(transport))
-            output.say(f"asked to stop: {order}")
+            output.say(f"asked to stop on {session.settings.title}: {order}")
         if wait is None:
             return _report(_items(processes, watch, "asked"), as_json)
         _wait(transport, watch, processes, wait)
@@ -146,13 +149,13 @@ def _counted(commands: Sequence[core.Command], watch: core.Watch) -> str:
     return ", ".join(parts)
 
 
-def _report(items: Sequence[Item], as_json: bool) -> ExitCode:
+def _report(items: Sequence[Item], as_json: bool, code: ExitCode = ExitCode.DONE) -> ExitCode:
     if as_json:
         output.print_json("zoc.shutdown/1", items)
     else:
         for item in items:
             output.print_line(f"{item.state}: {item.process}{f' ({item.service})' if item.service else ''}")
-    return ExitCode.DONE
+    return code
 
 
 def _verdict(items: Sequence[Item]) -> ExitCode:

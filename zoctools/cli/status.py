@@ -64,8 +64,8 @@ def status(
       zoc status --json -s Dispatcher
       zoc status --ndjson --where '!task:=' | head
     """
-    if sum((once, as_json, ndjson)) > 1:
-        raise UsageError("--once, --json and --ndjson exclude each other")
+    if ndjson and (once or as_json):
+        raise UsageError("--ndjson and --once or --json exclude each other")
     wanted = selection(expression, classes, host_pattern)
     if ndjson:
         return _stream(session, wanted, listen)
@@ -166,7 +166,7 @@ def _cells(shot: Snapshot, row: Instance) -> tuple[str, ...]:
     name = text.one_line(row.label or "-", 60)
     state = text.one_line(shot.word(row))
     age = text.duration(shot.age(row))
-    return (name, text.one_line(row.said.node, 60), state, age, busy, row.said.version, row.said.waiting_for)
+    return (name, text.one_line(row.process, 60), state, age, busy, row.said.version, row.said.waiting_for)
 
 
 def item(shot: Snapshot, row: Instance) -> dict[str, Any]:

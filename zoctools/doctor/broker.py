@@ -19,6 +19,7 @@ from zoctools.listener import events, subscribe
 from zoctools.queues import SHARED_DEAD_LETTERS, Figures
 from zoctools.service.status import PERIOD
 from zoctools.settings import StompSettings
+from zoctools.snapshot import Mood
 from zoctools.transport.contract import Delivery, Destination, Kind, Link, Outgoing, Refused, Transport
 
 Opener = Callable[[StompSettings], Transport]
@@ -147,13 +148,17 @@ class BrokerChecks:
         shot, took = board.snapshot(), time.monotonic() - began
         if shot.counts.refused and not shot.instances:
             return unknown(what, f"we may not listen: {shot.counts.refused_sample}")
-        if not shot.instances:
+        alive = [row for row in shot.instances if shot.mood(row) not in (Mood.BAD, Mood.GONE)]
+        if not alive:
             hint = "is any service running? 'zoc service --list' names those installed"
-            return warn(what, f"nobody spoke on the status topic in {took:.1f} s", hint, heard=0)
-        heard = len(shot.instances)
-        names = len({row.service_class for row in shot.instances if row.service_class})
-        detail = f"{heard} of {text.count(names, 'service class', 'service classes')} spoke within {took:.1f} s"
-        return ok(what, detail, heard=heard)
+            spoke = "only who left or is in trouble" if shot.instances else "nobody"
+            return warn(what, f"{spoke} spoke on the status topic in {took:.1f} s", hint, heard=0)
+        heard = len(alive)
+        names = len({row.service_class for row in alive if row.service_class})
+        detail = (
+            f"{text.count(heard, 'process', 'processes')} of {text.count(names, 'service class', 'service classes')}"
+        )
+        return ok(what, f"{detail} spoke within {took:.1f} s", heard=heard)
 
     @contextmanager
     def _link(self) -> Iterator[Transport]:

@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from zoctools.errors import ExitCode, ZocError
+from zoctools.errors import ExitCode, Unreachable, ZocError
 
 OURS = "transient.doctor."
 """How the throw-away queues of the checks begin, within the namespace."""
+
+
+AWAY = "does it run, and is its address right? 'zoc config show --origin' says where that comes from"
 
 
 class Word(Enum):
@@ -62,6 +65,7 @@ def unknown(what: str, detail: str, hint: str = "") -> Finding:
 
 
 def of_error(what: str, error: ZocError) -> Finding:
-    """A check that ended with an error."""
+    """A check that ended with an error; a server that is away without a hint gets one."""
     server = error.exit_code in (ExitCode.UNREACHABLE, ExitCode.TIMED_OUT)
-    return fail(what, error.message, error.hint, ExitCode.UNREACHABLE if server else ExitCode.NO)
+    hint = error.hint or (AWAY if isinstance(error, Unreachable) else "")
+    return fail(what, error.message, hint, ExitCode.UNREACHABLE if server else ExitCode.NO)

@@ -87,7 +87,7 @@ def _instance_cells(shot: Snapshot, row: Instance) -> tuple[Cell, ...]:
         state = f"{state} {time.strftime('%H:%M', time.localtime(shot.lost_at))}"
     return (
         Cell(row.label or "(no service)", dim or ("strong" if row.label else "quiet")),
-        Cell(said.node, dim),
+        Cell(row.process, dim),
         Cell(state, mood.value),
         Cell(f"{int(age)} s" if age < 60 else duration(age), dim or ("bad" if mood is Mood.BAD else "quiet")),
         Cell("" if said.busy is None else f"{100 * said.busy:.0f}%", dim or _busy_look(said.busy)),
