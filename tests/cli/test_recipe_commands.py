@@ -116,6 +116,11 @@ def test_show_what_nobody_has(run: Run) -> None:
     assert "did you mean 'good'?" in result.stderr
 
 
+def test_validate_what_is_not_there_is_a_mistake_of_the_caller(run: Run) -> None:
+    assert run("validate", "goood").exit_code == 2
+    assert run("validate", "nowhere.json").exit_code == 2
+
+
 @pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "..", "nowhere.json", ""])
 def test_show_reads_nothing_but_recipes(run: Run, recipes: Path, name: str) -> None:
     (recipes.parent / "secret.json").write_text(json.dumps(GOOD))

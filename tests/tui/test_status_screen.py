@@ -87,9 +87,9 @@ def test_rows_say_what_is_known() -> None:
         await stage.until(lambda: len(stage.table.rows) == 3)
         title, *lines = (line.split() for line in stage.lines())
         assert title == ["SERVICE/TASK▲", "HOST", "STATE", "HEARD", "BUSY", "VERSION", "WAITS", "FOR"]
-        assert lines[0] == ["Dispatcher", "node7", "processing", "0", "s", "75%", "1.6.0"]
-        assert lines[1] == ["dummy", "vm", "processing", "0", "s", "1.6.0"]
-        assert lines[2] == ["Mailer", "node9", "waiting", "0", "s", "0%", "0.1.0", "mail", "server"]
+        assert lines[0] == ["Dispatcher", "node7.2245", "processing", "0", "s", "75%", "1.6.0"]
+        assert lines[1] == ["dummy", "vm.2569", "processing", "0", "s", "1.6.0"]
+        assert lines[2] == ["Mailer", "node9.77", "waiting", "0", "s", "0%", "0.1.0", "mail", "server"]
         await stage.until(lambda: stage.text("#summary") == "2 services · 1 task · 2 working · 1 not settled")
         assert stage.text("#where") == "zoc status · live (broker:61613)"
         assert stage.text("#link") == "connected"
@@ -120,6 +120,9 @@ def test_typing_filters_at_once_and_escape_ends_it() -> None:
         assert "2 of 12 match host:n1 !n10" in stage.text("#note")
         await stage.press("slash", *' "wor')
         await stage.until(lambda: "double quote that is not closed" in stage.text("#note"))
+        await stage.press("enter")
+        assert stage.screen.query_one(Input).display
+        assert "double quote that is not closed" in stage.text("#note")
         assert labels(stage) == ["Service1", "Service11"]
         await stage.press("escape")
         await stage.until(lambda: len(stage.table.rows) == 12)

@@ -55,7 +55,10 @@ def _find(session: Session, word: str) -> Named:
     if "/" not in word and not word.endswith(".json") and directory.is_recipe_name(word):
         base = directory.recipes_dir(session.settings)
         if (base / f"{word}.json").is_file() or not path.is_file():
-            file = directory.recipe_file(base, word)
+            try:
+                file = directory.recipe_file(base, word)
+            except RecipeError as error:
+                raise BadFile(error.message, error.hint) from None
             return Named(word, str(file), read_file(file))
     return Named(word, word, read_file(path))
 

@@ -142,7 +142,9 @@ class StatusScreen(Screen[None], inherit_bindings=False):
 
     @on(Input.Submitted, "#filter")
     def _filter_done(self) -> None:
-        self._close_filter()
+        """Keep the filter; one that makes no sense stays open with what is wrong with it."""
+        if not self._complaint:
+            self._close_filter()
 
     @on(Table.Chosen)
     def _row_chosen(self, event: Table.Chosen) -> None:
@@ -169,8 +171,6 @@ class StatusScreen(Screen[None], inherit_bindings=False):
     def _close_filter(self) -> None:
         self.query_one("#filter", Input).display = False
         self.query_one(Table).focus()
-        if self._complaint:
-            self._set_filter("")
 
     def _tick(self) -> None:
         """Take the board as it is and paint what changed."""
