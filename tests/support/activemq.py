@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+
 from support import certificates
 
 CONFIGURATIONS = Path(__file__).with_name("activemq_conf")

@@ -158,7 +158,10 @@ class Transport(Protocol):
     """A link to a broker. Every method may be called from any thread but the receiver's own."""
 
     namespace: str
-    inbox: SimpleQueue[Event]
+
+    @property
+    def inbox(self) -> SimpleQueue[Event]:
+        """Where everything that arrives is put, in order."""
 
     @property
     def link(self) -> Link:
