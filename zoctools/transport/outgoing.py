@@ -49,6 +49,11 @@ def _destination(message: Outgoing) -> str:
     name = message.destination.name
     if not name or any(character in name for character in "\n\r\0"):
         raise Unsendable(f"not the name of a queue or topic: {one_line(name, 60)!r}")
+    if "," in name:
+        raise Unsendable(
+            f"a comma in the name {one_line(name, 60)!r} makes it two queues on ActiveMQ",
+            "the second would be outside of the namespace; send to each by its own name",
+        )
     return _checked("destination", str(message.destination))
 
 
