@@ -353,4 +353,4 @@ def _reason(error: Exception) -> str:
 def _hint(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return "name the certificate authority as 'ca' under 'tls'"
-    return ""
+    return "does it run, and is it the right one? 'zoc config show --origin' says where host and port come from"
