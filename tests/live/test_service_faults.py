@@ -138,15 +138,15 @@ sys.exit(Supervisor(Plan(lambda number, again: command, os.environ, {instances},
 
 
 def test_a_message_that_kills_is_condemned_and_those_behind_it_are_served(scene):
-    scene.put({"do": "segfault"}, *({"good": number} for number in range(20)))
+    scene.put({"do": "segfault"}, *({"good": number} for number in range(100)))
     parent = supervised(scene)
-    eventually(lambda: len(scene.bodies("out")) == 20, LIVES)
+    eventually(lambda: len(scene.bodies("out")) == 100, LIVES)
     (letter,) = eventually(scene.letters, LIVES)
     assert json.loads(letter.body) == {"do": "segfault"}
     assert letter.headers["zoc_error"] == "delivered 5 times to a service that went away before finishing"
     assert letter.headers["zoc_dead_deaths"] == "5"
     assert letter.headers["original-destination"] == "/queue/faults.in"
-    assert sorted(body["good"] for body in scene.bodies("out")) == list(range(20))
+    assert sorted(body["good"] for body in scene.bodies("out")) == list(range(100))
     parent.terminate()
     assert parent.wait(LIVES) == 0
 
