@@ -37,3 +37,19 @@ def test_the_broker_configuration_delays_dead_letters_and_retains(private_active
         transport.unsubscribe(other)
     finally:
         transport.close()
+
+
+def test_a_backlog_larger_than_the_memory_blocks_nobody(private_activemq: Callable[..., ActiveMQ]) -> None:
+    broker = private_activemq(CONFIGURATION)
+    transport = StompTransport(StompSettings((("127.0.0.1", broker.stomp_port),)))
+    transport.connect()
+    try:
+        other = Destination.queue(f"deploy.{uuid.uuid4().hex}")
+        for _ in range(34):
+            backlog = Destination.queue(f"deploy.{uuid.uuid4().hex}")
+            transport.settle([], [Outgoing(backlog, b"x" * 100_000) for _ in range(50)])
+        transport.send(Outgoing(other, b"goes through"))
+        transport.subscribe(other)
+        assert next_message(transport).body == b"goes through"
+    finally:
+        transport.close()

@@ -207,7 +207,10 @@ class Session:
         if not in_time:
             waited = text.duration(self._settings.settle_timeout)
             wire.drop(f"no confirmation within {waited}")
-            raise TimedOut(f"broker {wire.name} confirmed nothing within {waited}")
+            raise TimedOut(
+                f"broker {wire.name} confirmed nothing within {waited}",
+                "a broker whose memory or disk is full takes nothing: see its log",
+            )
 
     # What arrives, on the receiver thread
 
