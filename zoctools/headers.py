@@ -142,6 +142,12 @@ def for_letter(headers: Mapping[str, str]) -> dict[str, str]:
     return kept
 
 
+def for_send(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return which of a sender's headers stand on a new message: those of the message being handled may be among
+    them, and its counters and its cause of death must not live on."""
+    return _living(headers, (Life.FRAME, Life.QUEUE, Life.MESSAGE))
+
+
 def is_recipe(headers: Mapping[str, str]) -> bool:
     """Whether the body is a recipe envelope; exactly the spellings the existing receivers accept."""
     return headers.get(RECIPE) in ("True", "true")

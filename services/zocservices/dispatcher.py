@@ -243,8 +243,7 @@ def _parsed(message: dict[str, Any], parameters: dict[str, Any]) -> dict[str, An
 
 def _kept(step: Step) -> dict[str, str]:
     """Return the headers of a request that it keeps when it is sent again."""
-    kept = copies.sendable(headers.for_copy(step.headers))
-    return {name: value for name, value in kept.items() if headers.life(name) is not headers.Life.COUNTER}
+    return copies.sendable(headers.for_send(step.headers))
 
 
 def _fields(line: Line) -> dict[str, Any]:

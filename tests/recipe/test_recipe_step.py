@@ -43,6 +43,18 @@ def queues(step: Step) -> list[str]:
     return [str(message.destination) for message in step.outbox]
 
 
+def test_counters_and_causes_of_the_message_being_handled_do_not_live_on() -> None:
+    counters = {"zoc_attempts": "2", "zoc_deaths": "4", "zoc_retry_since": "1", "zoc_error": "x"}
+    step = step_at(2, headers={**counters, "mine": "1", "priority": "7"})
+    step.send(1, headers=step.headers)
+    step.start(Recipe(NODES), {"ID": "new"}, headers=step.headers)
+    step.send_message("q", {}, headers=step.headers)
+    assert len(step.outbox) == 5
+    for message in step.outbox:
+        assert not counters.keys() & message.headers.keys()
+        assert (message.headers["mine"], message.headers["priority"]) == ("1", "7")
+
+
 def test_a_message_carries_the_envelope_of_the_wire_format() -> None:
     step = step_at(2)
     step.send({"file": "/x"})

@@ -215,7 +215,8 @@ class Step:
         return (self.recipe_ID or inherited) if starts else inherited
 
     def _stamped(self, headers: Mapping[str, Any], parent: str, hop: int | None = None) -> dict[str, str]:
-        stamped = {name: str(value) for name, value in headers.items() if value is not None}
+        given = {name: str(value) for name, value in headers.items() if value is not None}
+        stamped = known_headers.for_send(given)
         stamped[known_headers.SENT_AT] = f"{time.time():.3f}"
         if hop is not None:
             stamped[known_headers.RECIPE] = "True"
