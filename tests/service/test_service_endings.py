@@ -7,10 +7,10 @@ import sys
 import pytest
 
 from zoctools import Reject, Retry, Service, Unavailable, headers, testing
-from zoctools.errors import LoginRefused
+from zoctools.errors import LoginRefused, SendRefused
 from zoctools.service import loop
 from zoctools.transport.contract import Destination, Link, Outgoing
-from zoctools.transport.memory import ManualClock, MemoryBroker
+from zoctools.transport.memory import ManualClock, MemoryBroker, MemoryTransport
 
 OUTPUT = {"output": {"next": 2}}
 
@@ -321,6 +321,39 @@ class TestUnavailable:
         assert [figures.consumers for figures in harness.broker.figures() if figures.name == "zocalo.work"] == [0]
         assert len(harness.outcomes) == 1
 
+    def test_a_queue_that_is_refused_when_it_resumes_is_asked_for_again(self):
+        handled = []
+
+        class Two(Service):
+            def start(self):
+                for queue in ("first", "second"):
+                    self.consume(queue, self.take, plain=True)
+
+            def take(self, step, payload):
+                handled.append(payload)
+                if handled == ["away"]:
+                    raise Unavailable("mail server", probe=lambda: handled.append("looked"))
+
+        harness = testing.Harness(Two)
+        subscribe, refusing = harness.transport.subscribe, [True]
+
+        def refuse_the_first(destination, **options):
+            if refusing and destination.name == "zocalo.first":
+                raise SendRefused("no permission to read")
+            return subscribe(destination, **options)
+
+        harness.transport.subscribe = refuse_the_first
+        harness.put("away", queue="first", plain=True)
+        harness.settle()
+        harness.put("second", queue="second", plain=True)
+        harness.advance(2)
+        assert handled == ["away", "looked", "second"]
+        assert harness.vitals.waiting_for == "no permission to read"
+        refusing.clear()
+        harness.advance(loop.LONGEST_PAUSE)
+        assert handled == ["away", "looked", "second", "away"]
+        assert harness.vitals.waiting_for == ""
+
     def test_it_resumes_when_the_probe_says_so(self):
         back = []
         probes = []
@@ -555,6 +588,28 @@ class TestNoScheduler:
 
 
 class TestLeaving:
+    def test_what_came_to_a_service_that_could_not_start_goes_back_unmarked(self):
+        links = []
+
+        class Stillborn(Doing):
+            def start(self):
+                super().start()
+                links.append(self._runtime._transport)
+                raise RuntimeError("no database")
+
+        broker = MemoryBroker(clock := ManualClock())
+        world = MemoryTransport(broker, "zocalo")
+        world.connect()
+        world.send(Outgoing(world.queue("work"), b"1"))
+        for _ in range(6):
+            with pytest.raises(RuntimeError):
+                testing.Harness(Stillborn, broker=broker, clock=clock)
+            links.pop().close()
+            clock.advance(1)
+        (message,) = world.browse(world.queue("work")).messages
+        assert message.body == b"1"
+        assert not {"redelivered", headers.DEATHS} & set(message.headers)
+
     def test_what_was_never_started_goes_back_unmarked(self):
         class Eager(Doing):
             prefetch = 4

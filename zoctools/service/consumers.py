@@ -87,11 +87,18 @@ class Consumers:
                     self._transport.unsubscribe(subscription)
 
     def resume(self) -> None:
-        """Consume all queues again."""
-        if self.paused:
-            self.paused = False
-            for consumer in self._asked:
-                self._subscribe(consumer)
+        """Consume every queue that is closed; raises `ZocError` when one was refused, after asking for all."""
+        self.paused = False
+        served = [theirs for _, theirs in self._open.values()]
+        problem: ZocError | None = None
+        for consumer in self._asked:
+            if not any(theirs is consumer for theirs in served):
+                try:
+                    self._subscribe(consumer)
+                except ZocError as error:
+                    problem = error
+        if problem is not None:
+            raise problem
 
     def _subscribe(self, consumer: Consumer) -> None:
         subscription = self._transport.subscribe(

@@ -110,10 +110,17 @@ class Loop:
     # From the first message to the last
 
     def start(self) -> None:
-        """Listen to commands and let the service say what it consumes; what it raises is the caller's."""
+        """Listen to commands and let the service say what it consumes.
+
+        What it raises is the caller's; what a queue has sent by then goes back, for nobody died of it.
+        """
         self._vitals.enter(Status.STARTING)
         self._consumers.hear(Audience(self._command_topic, self._obey))
-        self.service.start()
+        try:
+            self.service.start()
+        except BaseException:
+            self._give_back()
+            raise
         consumed = ", ".join(self._consumers.queues) or "no queue"
         _log.info("%s takes messages from %s at %s", self.service.name, consumed, self._transport.link.broker)
         self._vitals.enter(Status.IDLE)
@@ -128,7 +135,6 @@ class Loop:
         self._vitals.enter(Status.SHUTDOWN)
         _log.info("leaving: %s", text.one_line(self._why, 200))
         self._desk.tell(self.service.stop)
-        self._collect(IN_TRANSIT)
         self._give_back()
         self._vitals.enter(Status.END)
         if self._refusal is not None:
@@ -332,13 +338,22 @@ class Loop:
         _log.info("resumed: %s may be back", self._away)
         self._away = ""
         self._vitals.wait_for("away", "")
+        self._resume()
+
+    def _resume(self) -> None:
+        """Consume again. A queue the broker refuses is asked for later; when paused anew, the next probe does it."""
+        if self._away:
+            return
         try:
             self._consumers.resume()
+            self._vitals.wait_for("queue", "")
         except ZocError as error:
-            self._vitals.wait_for("refused", text.one_line(error.message, 200))
+            self._vitals.wait_for("queue", text.one_line(error.message, 200))
             _log.error("a queue cannot be consumed again: %s", text.one_line(error.message, 500))
+            self._agenda.at(self._clock.steady() + LONGEST_PAUSE, self._resume)
 
     def _give_back(self) -> None:
+        self._collect(IN_TRANSIT)
         self._settler.depart([], [], lambda _: [])
         self._hands.drop(lambda delivery: True)
 
