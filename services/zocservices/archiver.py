@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zocservices import icat
+from zocservices import filesystem, icat
 from zocservices.pattern import Pattern, whole_number
 from zoctools.service.service import Reject, Retry, Service
 from zoctools.text import count, one_line
@@ -29,10 +29,7 @@ MOST_FILES_IN_ONE = 50_000
 INDUSTRIAL_CODES = ("ic", "il", "in", "sw")
 VISIT_SHARED_ROOT = {"mx": "i02-2"}
 """Beamlines whose visits are not under their own name: ``/dls/mx/data/…`` is VMXi's."""
-FILE_SYSTEM_AWAY = frozenset(
-    {errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH}
-)
-DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS}) | FILE_SYSTEM_AWAY
+NOT_WRITABLE_NOW = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS}) | filesystem.AWAY
 
 _VISIT = re.compile(r"[a-z]{2}[0-9]+-[0-9]+", re.IGNORECASE)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -163,7 +160,7 @@ class Archiver(Service):
             except FileNotFoundError:
                 found.missing.append(name)
             except (OSError, ValueError) as error:
-                if isinstance(error, OSError) and error.errno in FILE_SYSTEM_AWAY:
+                if isinstance(error, OSError) and error.errno in filesystem.AWAY:
                     raise Retry(f"cannot read {one_line(name, 200)}: {error.strerror}", delay=60) from error
                 found.refused.append((name, str(error)))
         return found
@@ -199,7 +196,7 @@ class Archiver(Service):
         try:
             written = icat.write_drop_file(path, content)
         except OSError as error:
-            if error.errno in DISK_FULL:
+            if error.errno in NOT_WRITABLE_NOW:
                 raise Retry(f"cannot write drop file {path}: {error.strerror}", delay=60) from error
             raise
         self.log.info("written drop file %s", written)

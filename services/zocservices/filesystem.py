@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import threading
@@ -15,6 +16,8 @@ from zoctools.text import duration, one_line
 
 Result = TypeVar("Result")
 
+AWAY = frozenset({errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH})
+"""Errors of a file system that is not there for the moment, whatever the file."""
 NOTICE_AFTER = 5.0
 """Seconds a call may take before anybody is told."""
 _LOOK_EVERY = 1.0

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import importlib.util
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zocservices import minicbf
+from zocservices import filesystem, minicbf
 from zocservices.minicbf import Broken
 from zoctools.errors import UsageError
 from zoctools.service.service import Reject, Retry, Service
@@ -25,7 +24,6 @@ FIXED_WAVELENGTH = {"i04-1": (0.91, 0.93)}
 SIMULATED = "Simulated datacollection"
 """What the comment of a simulated data collection begins with; its wavelength may be anybody's."""
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".nxs", ".cxi")
-FILE_SYSTEM_AWAY = frozenset({errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN})
 
 
 class Validation(Service):
@@ -65,7 +63,7 @@ class Validation(Service):
             step.send_to("validation_error", {**step.parameters, "file": file, "reason": str(error)})
             return
         except OSError as error:
-            if error.errno in FILE_SYSTEM_AWAY:
+            if error.errno in filesystem.AWAY:
                 raise Retry(f"cannot read {one_line(file, 300)}: {error.strerror}", delay=60) from error
             raise
         self.log.info("%s is valid: %d x %d pixels", one_line(file, 300), header.columns, header.rows)

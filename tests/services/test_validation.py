@@ -242,7 +242,8 @@ def test_a_database_wavelength_that_is_none_is_rejected(good, tmp_path, waveleng
 
 
 @pytest.mark.parametrize(
-    ("number", "ending"), [(errno.EIO, "retry"), (errno.ESTALE, "retry"), (errno.EACCES, "failed")]
+    ("number", "ending"),
+    [(errno.EIO, "retry"), (errno.ESTALE, "retry"), (errno.EHOSTUNREACH, "retry"), (errno.EACCES, "failed")],
 )
 def test_a_file_that_cannot_be_read_now_says_nothing_about_the_image(good, tmp_path, monkeypatch, number, ending):
     (tmp_path / "x.cbf").write_bytes(good)
