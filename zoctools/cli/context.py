@@ -211,6 +211,25 @@ class Command(click.Command):
         sys.exit(run(self, _words(args), extra.get("obj"), prog_name or self.name or "zoc"))
 
 
+def assigned(assignments: Sequence[str]) -> dict[str, str]:
+    """Return what options ``-s KEY=VALUE`` say, the last of each key; raises `UsageError`."""
+    values: dict[str, str] = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals or not key:
+            raise UsageError(f"not KEY=VALUE: {assignment[:80]!r}", "give -s as -s name=value")
+        values[key] = value
+    return values
+
+
+class ListingCommand(Command):
+    """A changing command that with its option ``list_them`` only looks, and so may run anywhere."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command where it may run; list anywhere."""
+        return click.Command.invoke(self, ctx) if ctx.params["list_them"] else super().invoke(ctx)
+
+
 class Group(click.Group):
     """A noun with its verbs; changing verbs are not listed where ZOC_READONLY is set."""
 

@@ -14,7 +14,7 @@ import click
 
 from zoctools import text
 from zoctools.cli import output
-from zoctools.cli.context import Command, Session, pass_session
+from zoctools.cli.context import Command, Session, assigned, pass_session
 from zoctools.errors import BadFile, ConfigError, ExitCode, Unreachable, UsageError, ZocError
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def go(
     """
     from zoctools import dropfiles
 
-    parameters = _assigned(assignments)
+    parameters: dict[str, Any] = {**assigned(assignments)}
     identifier = _identifier(dcid, no_dcid=no_dcid, reprocessing=reprocessing)
     if identifier is not None:
         parameters["ispyb_process" if reprocessing else "ispyb_dcid"] = identifier
@@ -130,16 +130,6 @@ def go(
     else:
         output.print_line(request.recipe_id)
     return ExitCode.PARTLY if reason else ExitCode.DONE
-
-
-def _assigned(assignments: Sequence[str]) -> dict[str, Any]:
-    parameters: dict[str, Any] = {}
-    for assignment in assignments:
-        key, equals, value = assignment.partition("=")
-        if not equals or not key:
-            raise UsageError(f"not KEY=VALUE: {assignment[:80]!r}", "give -s as -s name=value")
-        parameters[key] = value
-    return parameters
 
 
 def _identifier(given: tuple[str, ...], *, no_dcid: bool, reprocessing: bool) -> int | None:

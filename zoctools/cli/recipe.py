@@ -6,7 +6,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +15,8 @@ import click
 
 from zoctools import text
 from zoctools.cli import output
-from zoctools.cli.context import Session, group, pass_session, session_of
-from zoctools.errors import BadFile, ExitCode, RecipeError, UsageError, ZocError
+from zoctools.cli.context import Session, assigned, group, pass_session, session_of
+from zoctools.errors import BadFile, ExitCode, RecipeError, ZocError
 from zoctools.recipe import directory, graph, installed, templates, validation
 from zoctools.recipe import lint as linting
 from zoctools.recipe.recipe import MAX_FILE, Recipe, read_file
@@ -320,7 +320,7 @@ def expand(
     Examples:
       zoc recipe expand archive-cbfs -s ispyb_beamline=i03 --parameters 5073790.json
     """
-    values = {**_from_file(parameter_file), **_assigned(assignments)}
+    values = {**_from_file(parameter_file), **assigned(assignments)}
     whole = Recipe({})
     for word in names:
         found = _find(session, word).recipe()
@@ -344,16 +344,6 @@ def _not_filled_in(found: Recipe, values: dict[str, Any]) -> list[str]:
             fields = templates.fields(word) if isinstance(word, str) and templates.is_template(word) else ()
             names.update({field.name: None for field in fields if isinstance(field, templates.Field)})
     return [name for name in names if name not in values]
-
-
-def _assigned(assignments: Sequence[str]) -> dict[str, str]:
-    values: dict[str, str] = {}
-    for assignment in assignments:
-        key, equals, value = assignment.partition("=")
-        if not equals or not key:
-            raise UsageError(f"not KEY=VALUE: {assignment[:80]!r}", "give -s as -s name=value")
-        values[key] = value
-    return values
 
 
 def _from_file(name: str | None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import click
 
 from zoctools import text
 from zoctools.cli import output
-from zoctools.cli.context import Command, Session, pass_session
+from zoctools.cli.context import ListingCommand, Session, pass_session
 from zoctools.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -51,15 +51,7 @@ def _complete_name(_ctx: click.Context, _param: click.Parameter, incomplete: str
     return [CompletionItem(name) for name in names if name.lower().startswith(incomplete.lower())]
 
 
-class ServiceCommand(Command):
-    """Running a service changes things; looking which there are does not."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """List the services anywhere; run one only where that is allowed."""
-        return click.Command.invoke(self, ctx) if ctx.params["list_them"] else super().invoke(ctx)
-
-
-@click.command("service", cls=ServiceCommand, changing=True)
+@click.command("service", cls=ListingCommand, changing=True)
 @click.argument("name", required=False, shell_complete=_complete_name)
 @click.option("--list", "list_them", is_flag=True, help="List the installed services.")
 @click.option("--json", "as_json", is_flag=True, help="With --list: print JSON.")

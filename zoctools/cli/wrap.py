@@ -8,13 +8,13 @@ import signal
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from zoctools import text
 from zoctools.cli import output
-from zoctools.cli.context import Command, Session, pass_session
+from zoctools.cli.context import ListingCommand, Session, pass_session
 from zoctools.errors import ExitCode, Unreachable, UsageError
 
 if TYPE_CHECKING:
@@ -37,15 +37,7 @@ def _complete_name(_ctx: click.Context, _param: click.Parameter, incomplete: str
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
-class WrapCommand(Command):
-    """Running a wrapper changes things; looking which there are does not."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """List the wrappers anywhere; run one only where that is allowed."""
-        return click.Command.invoke(self, ctx) if ctx.params["list_them"] else super().invoke(ctx)
-
-
-@click.command("wrap", cls=WrapCommand, changing=True)
+@click.command("wrap", cls=ListingCommand, changing=True)
 @click.argument("name", required=False, shell_complete=_complete_name)
 @click.option("--list", "list_them", is_flag=True, help="List the installed wrappers.")
 @click.option("--json", "as_json", is_flag=True, help="With --list: print JSON.")
