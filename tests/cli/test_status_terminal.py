@@ -205,8 +205,8 @@ def test_once_beside_a_real_broker(busy_site: dict[str, str]) -> None:
     done = subprocess.run((*ZOC, "status", "--listen", "2"), env=busy_site, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     rows = [line.split() for line in done.stdout.splitlines()]
-    assert ["Dispatcher", "node7", "processing"] in [row[:3] for row in rows]
-    assert ["dummy", "vm", "processing"] in [row[:3] for row in rows]
+    assert ["Dispatcher", "node7.2245", "processing"] in [row[:3] for row in rows]
+    assert ["dummy", "vm.2569", "processing"] in [row[:3] for row in rows]
     assert "malformed broadcasts left out" in done.stderr
 
 
