@@ -73,9 +73,10 @@ class CutSettle:
         self.delivery = next_message(through)
         proxy.forget()
 
-    def settle(self) -> bool:
+    def settle(self, closing: bool = False) -> bool:
+        closes = [self.subscription] if closing else []
         try:
-            self.through.settle([self.delivery], [Outgoing(self.target, b"out")])
+            self.through.settle([self.delivery], [Outgoing(self.target, b"out")], closing=closes)
         except LinkLost:
             return False
         return True
@@ -87,14 +88,14 @@ class CutSettle:
         return bodies(self.observer, self.source), bodies(self.observer, self.target)
 
 
-@pytest.mark.parametrize("direction", ["up", "down"])
+@pytest.mark.parametrize(("direction", "closing"), [("up", False), ("down", False), ("up", True)])
 def test_a_settle_cut_anywhere_is_done_or_not_done_and_never_half(
-    activemq: ActiveMQ, connect: Connect, direction: str
+    activemq: ActiveMQ, connect: Connect, direction: str, closing: bool
 ) -> None:
     with Proxy(activemq.stomp_port) as proxy:
         observer, through = connect(activemq.stomp_port), connect(proxy.port)
         whole = CutSettle(observer, through, proxy)
-        assert whole.settle()
+        assert whole.settle(closing)
         length = len(proxy.up if direction == "up" else proxy.down)
         assert whole.outcome() == ([], [b"out"])
         cut = proxy.cut_up_after if direction == "up" else proxy.cut_down_after
@@ -102,7 +103,7 @@ def test_a_settle_cut_anywhere_is_done_or_not_done_and_never_half(
         for point in points:
             attempt = CutSettle(observer, through, proxy)
             cut(point)
-            confirmed = attempt.settle()
+            confirmed = attempt.settle(closing)
             outcome = attempt.outcome()
             assert outcome in (([b"in"], []), ([], [b"out"])), f"cut {direction} after {point} of {length} bytes"
             assert not confirmed or outcome == ([], [b"out"])
@@ -449,6 +450,17 @@ def test_a_broker_of_stomp_1_1_is_acknowledged_in_its_way(connect: Connect) -> N
         with pytest.raises(TimedOut):
             transport.settle([delivery], [])
         assert b"ACK\nmessage-id:m\\c7\nsubscription:1\n" in proxy.up
+
+
+def test_another_host_takes_over_when_the_first_goes(activemq: ActiveMQ, connect: Connect) -> None:
+    with Proxy(activemq.stomp_port) as first, Proxy(activemq.stomp_port) as second:
+        transport, queue = connect(first.port, second.port), fresh()
+        transport.subscribe(queue)
+        assert transport.link.broker == f"127.0.0.1:{first.port}"
+        first.close()
+        eventually(lambda: transport.link.connected and transport.link.broker == f"127.0.0.1:{second.port}")
+        transport.send(Outgoing(queue, b"over here"))
+        assert next_message(transport).body == b"over here"
 
 
 def test_every_host_that_failed_is_named() -> None:
