@@ -246,8 +246,8 @@ class Session:
                 self._down_since = now
             self._wire = None
             self._set_link(Link(False, wire.number, wire.name, now, error=text.one_line(why, 500)))
-        self._owner.link_lost(words)
-        self.desk.lose_all(words)
+            self._owner.link_lost(words)
+            self.desk.lose_all(words)
         if not self._closed.is_set():
             _log.warning("%s", words)
             threading.Thread(target=self._reopen, name="stomp reconnect", daemon=True).start()
