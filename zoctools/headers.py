@@ -165,6 +165,8 @@ def check(name: str, value: str) -> None:
 
     CR and NUL cut frames on brokers in use, a newline or NUL in a name breaks the frame, and a long line makes
     ActiveMQ close the connection. Newline, colon and backslash in a value are escaped and arrive exactly.
+    Characters beyond U+FFFF pass: once ActiveMQ has read a message back from its disk it shows them as U+FFFD, and
+    nothing else suffers; what must arrive exactly belongs into the body.
     """
     problem = ""
     if not name:

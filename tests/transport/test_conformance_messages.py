@@ -20,7 +20,7 @@ BODIES = {
     "5 MB": bytes(range(256)) * 20_480,
 }
 VALUES = {
-    "unicode": "µ ☃ 𝄞 مرحبا",
+    "unicode": "µ ☃ € مرحبا",
     "newline": "one\ntwo\n",
     "colon": "a:b::c:",
     "backslash": r"C:\new\table \\ \c \n",
@@ -62,6 +62,18 @@ def test_header_values_arrive_exactly(broker: BrokerUnderTest, unique: str, valu
     delivery = receive(transport)
     assert delivery.headers["own"] == value
     assert delivery.headers["after"] == "it"
+
+
+def test_characters_beyond_u_ffff_harm_nothing_but_themselves(broker: BrokerUnderTest, unique: str) -> None:
+    """ActiveMQ replaces them in headers, never in bodies, of what it has read back from its disk."""
+    transport = broker.new_transport()
+    queue = transport.queue(unique)
+    transport.subscribe(queue)
+    transport.send(Outgoing(queue, "𝄞".encode(), {"own": "a 𝄞 b", "after": "it"}))
+    delivery = receive(transport)
+    assert delivery.headers["own"] in ("a 𝄞 b", "a \ufffd\ufffd b")
+    assert delivery.headers["after"] == "it"
+    assert delivery.body == "𝄞".encode()
 
 
 def test_header_names_arrive_exactly(broker: BrokerUnderTest, unique: str) -> None:
